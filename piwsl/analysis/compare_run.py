@@ -9,7 +9,7 @@ from ase.data import atomic_masses
 
 from piwsl.analysis.comparison import Comparison
 from piwsl.analysis.quantities import standard_quantities
-from piwsl.analysis.quantities.stability import find_stability
+from piwsl.analysis.quantities.stability import LARGEST_DEVIATION, find_stability
 from piwsl.analysis.quantity import (
     Quantity,
     QuantityComparison,
@@ -24,10 +24,13 @@ from piwsl.analysis.reference_statistics import ReferenceStatistics
 from piwsl.analysis.run_directory import Run
 from piwsl.analysis.skip import choose_skip
 from piwsl.errors import DataError
+from piwsl.structures.bonds import Bonds
 from piwsl.structures.matching import check_formula, check_order, map_atoms
-from piwsl.structures.periodic import images_of
+from piwsl.structures.periodic import image_vectors, images_of
 from piwsl.trajectories.frame_source import first_frame, unwrapped
 from piwsl.typing import FloatArray
+
+_SHARE_OF_OTHERS = 0.1  # of the bonds; more differ only if the atoms have another order
 
 
 def compare_run(
@@ -75,6 +78,14 @@ def compare_run(
     else:
         check_order(run.species, reference.species, reference.name, None)
         bonds, run = images_of(bonds, start, cell), replace(run, frames=unwrapped(run.frames))
+        other = _other_lengths(bonds, start, cell)
+        if other > _SHARE_OF_OTHERS * len(bonds):
+            notes.append(
+                f"bonds and angles are not compared: {other} of {len(bonds)} bonds of {reference.name} differ by more "
+                f"than {LARGEST_DEVIATION} angstrom in the first frame of the run, because the orders of equal atoms "
+                "or the crystals differ: reorder the atoms of the run or of the reference"
+            )
+            bonds = bonds.select(np.zeros(len(bonds), dtype=bool))
     surveys = survey_frames(measured_quantities, run.species)
     stability = find_stability(run.frames, run.times, bonds, surveys.values())
     count = stability.stable_frames
@@ -146,6 +157,12 @@ def _notes_on_the_run(run: Run, stable: int, reference: ReferenceStatistics) -> 
             "a constant-energy run may have another temperature than its reference, which changes the structure"
         )
     return notes
+
+
+def _other_lengths(bonds: Bonds, positions: FloatArray, cell: FloatArray) -> int:
+    """Return the number of bonds that differ by more than 0.5 angstrom in a frame and in the reference."""
+    lengths = np.linalg.norm(image_vectors(positions[None], cell[None], bonds)[0], axis=-1)
+    return int((np.abs(lengths - bonds.lengths) > LARGEST_DEVIATION).sum())
 
 
 def _in_order(run: Run, reference: ReferenceStatistics, accept_mapping: bool) -> tuple[Run, list[str]]:

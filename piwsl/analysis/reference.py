@@ -12,7 +12,8 @@ import numpy as np
 from piwsl.analysis.quantity import Quantity
 from piwsl.analysis.reference_statistics import ReferenceStatistics, collect_statistics, save_statistics
 from piwsl.analysis.run_directory import read_run
-from piwsl.data.formats.ase_files import check_elements
+from piwsl.data.formats.ase_files import check_dump
+from piwsl.data.formats.npz import UNIT_KEYS
 from piwsl.data.read import read_frames
 from piwsl.errors import ConfigError, DataError, PiwslError
 from piwsl.trajectories.extxyz import first_species, states_times
@@ -144,7 +145,7 @@ def read_reference(
             raise ConfigError(f"{path.name}: {kind} trajectories have fixed units: leave out the units")
         return _read_trajectory(path, topology, progress)
     if topology is not None:
-        check_elements(path)
+        check_dump(path)
         raise ConfigError(f"{path.name}: contains the elements of its atoms: leave out the reference topology")
     return _read_frames(path, units, progress)
 
@@ -189,11 +190,11 @@ def _read_frames(path: Path, units: str | None, progress: Progress | None) -> Re
 
 
 def _units(path: Path, units: str | None) -> LabelUnits | None:
-    """Return units with the length unit of the file; labels are not used."""
+    """Return the units of the file. Labels are not used, so that the length unit alone is enough."""
     if units is not None:
-        return LabelUnits(1.0, LENGTH_UNITS[units] if units in LENGTH_UNITS else parse_units(units).length)
+        return LabelUnits(1.0, LENGTH_UNITS[units]) if units in LENGTH_UNITS else parse_units(units)
     if path.suffix == ".npz" and is_zipfile(path):
         with np.load(path, allow_pickle=False) as archive:
-            states_units = "units" in archive.files
+            states_units = not UNIT_KEYS.isdisjoint(archive.files)
         return None if states_units else LabelUnits(1.0, 1.0)
     return None

@@ -24,8 +24,9 @@ def command(source: str, output: Path, units: str | None, force: bool) -> None:
 
     check_output(output, force)
     frames = read_frames(source, units)
-    for note in frames.notes:
-        click.echo(f"note: {note}")
+    lines = [*frames.names.lines(), *(f"note: {note}" for note in frames.notes)]
+    for line in [*lines, *(f"warning: {text}" for text in frames.names.warnings())]:
+        click.echo(line)
     with counting(True, "frames", click.echo) as progress:
         counts = write_frames(frames, output, force, progress)
     stresses = f", stress on {counts['stresses']}" if counts["stresses"] else ""

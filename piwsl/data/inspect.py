@@ -7,6 +7,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from piwsl.data.census import Census
+from piwsl.data.consistency import Repeats, energy_warnings, survey_repeats
 from piwsl.data.frames import FrameSet
 from piwsl.data.names import FoundNames
 from piwsl.data.plausibility import WRONG_SIGN, StressReport, survey_geometry, survey_stresses
@@ -74,6 +75,7 @@ class DataReport:
     charges: str = ""
     unlabeled: int = 0
     spreads: SpreadReport | None = None
+    repeats: Repeats = Repeats(0, 0, 0.0, 0)  # noqa: RUF009  # immutable
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -94,6 +96,8 @@ class DataReport:
         ]
         if self.unlabeled:
             lines.append(f"without labels     {self.unlabeled} of {self.frames} frames")
+        if self.repeats.copies:
+            lines.append(f"copies             {self.repeats.copies} of {self.repeats.compared} labeled frames")
         if self.spreads is not None:
             lines.append(f"spread of labels   {self.spreads.line()}")
         if self.energy_per_atom is not None and self.energy_spread is not None:
@@ -150,6 +154,7 @@ def inspect_frames(frames: FrameSet, largest_sample: int = LARGEST_SAMPLE) -> Da
         charges=_charges(census),
         unlabeled=int((~census.labeled).sum()),
         spreads=survey_spreads(frames),
+        repeats=survey_repeats(frames),
         notes=list(frames.notes),
     )
     report.warnings.extend(_warnings(census, report))
@@ -266,6 +271,8 @@ def _warnings(census: Census, report: DataReport) -> list[str]:
         )
     if report.stress is not None:
         warnings.extend(report.stress.warnings())
+    warnings.extend(energy_warnings(census))
+    warnings.extend(report.repeats.warnings())
     warnings.extend(report.names.warnings())
     if not report.energies and not report.forces:
         warnings.append("no frame has a label: these frames can be used only for label-free losses")

@@ -85,6 +85,7 @@ class StressReport:
         rms: Root mean square of the components.
         largest: Largest absolute value of a component.
         asymmetric: Number of stress tensors that are not symmetric.
+        zero: Number of stress tensors that are exactly zero.
         volume_correlation: Correlation between mean stress and volume at equal composition; positive in stable matter.
             None if the volume does not vary.
         bulk_modulus: Slope of the mean stress against the logarithm of the volume; None if it cannot be determined.
@@ -93,6 +94,7 @@ class StressReport:
     rms: float
     largest: float
     asymmetric: int
+    zero: int
     volume_correlation: float | None
     bulk_modulus: float | None
 
@@ -122,6 +124,8 @@ class StressReport:
                 f"the stress decreases with volume (correlation {self.volume_correlation:.2f}): check that it is "
                 "positive under tension (pressure and the stress of some programs have the opposite sign)"
             )
+        if self.zero:
+            warnings.append(f"{self.zero} stresses are exactly zero: remove them if they were not computed")
         if self.asymmetric:
             warnings.append(f"{self.asymmetric} stresses are not symmetric: check the order of their components")
         return warnings
@@ -136,8 +140,9 @@ def survey_stresses(frames: Sequence[Frame]) -> StressReport | None:
     difference = np.abs(tensors - tensors.transpose(0, 2, 1)).max((1, 2))
     asymmetric = int((difference > _ASYMMETRY * np.abs(tensors).max((1, 2)) + 1e-6).sum())
     correlation, modulus = _volume_dependence([frame for frame, _ in stresses], tensors)
+    zero = int((~tensors.any((1, 2))).sum())
     return StressReport(
-        sqrt(float(np.square(tensors).mean())), float(np.abs(tensors).max()), asymmetric, correlation, modulus
+        sqrt(float(np.square(tensors).mean())), float(np.abs(tensors).max()), asymmetric, zero, correlation, modulus
     )
 
 

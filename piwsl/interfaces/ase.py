@@ -15,6 +15,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from piwsl.data.charges import NO_CHARGE, ChargeSpin, charge_of, given_charge, with_charge
 from piwsl.data.domain import CLOSER, check_domain
+from piwsl.errors import ConfigError
 from piwsl.export.evaluation import BoundPotential, bind, check_given_charge
 from piwsl.export.exported_file import load_exported
 from piwsl.export.loading import model_files, open_ensemble, open_model
@@ -50,11 +51,11 @@ class PiwslCalculator(Calculator):
             structure are compared.
         charge: Total charge of all structures, e. It takes precedence over ``atoms.info``.
         unpaired_electrons: Number of unpaired electrons of all structures, likewise.
-        options: Arguments of `ase.calculators.calculator.Calculator`.
+        options: Arguments of `ase.calculators.calculator.Calculator`, such as ``label``.
 
     Raises:
         ModelFileError: The model file cannot be used.
-        ConfigError: A charge or spin was passed, but the network ignores them.
+        ConfigError: A charge or spin was passed, but the network ignores them; or an option is unknown.
 
     Example:
         >>> from ase.io import read
@@ -96,6 +97,19 @@ class PiwslCalculator(Calculator):
         self._last: Atoms | None = None
         self._bound: BoundPotential | None = None
         self._close: ClosePairs | None = None
+
+    def set(self, **parameters: Any) -> dict[str, Any]:
+        """Refuse parameters, which ASE would store and this calculator would not use.
+
+        Raises:
+            ConfigError: There are parameters.
+        """
+        if parameters:
+            raise ConfigError(
+                f"PiwslCalculator has no parameter {', '.join(parameters)}: pass model, device, strict, charge and "
+                "unpaired_electrons when you create it"
+            )
+        return {}
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
         """Return what has changed since the last calculation.

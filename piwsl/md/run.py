@@ -162,6 +162,9 @@ def run_protocol(
         )
 
 
+_NO_VELOCITIES = "the velocities of the structure are not used: new ones are drawn at {:g} K with seed {}"
+
+
 def _run(
     structure: Atoms,
     model: Path,
@@ -179,6 +182,7 @@ def _run(
     check_structure(structure)
     if distributed is not None:
         check_picklable(stop_rules)
+    moves = bool(structure.get_momenta().any())
     structure = prepared(structure, protocol)
     identity = RunIdentity(protocol, model_sha256(model), structure_sha256(structure))
     directory = RunDirectory(output, MD_RUN)
@@ -193,6 +197,8 @@ def _run(
         job, lines = _job(structure, model, identity, output, before, scratch, chunk)
         if before is None:
             lines += [(WARNING, line) for line in domain_warnings(job.exported, structure, model, strict)]
+            if moves:
+                lines.append((WARNING, _NO_VELOCITIES.format(protocol.temperature.start, protocol.seed)))
         job = replace(job, name=name, command=command, stop_rules=tuple(stop_rules))
         numbers = list(before.states) if before else job.replicas
         simulation = Simulation(job, numbers if distributed is None else numbers[:1], before)

@@ -15,6 +15,7 @@ from piwsl.md.structure import normalized
 from piwsl.runs.directory import DirectoryKind, RunDirectory
 from piwsl.runs.files import atomic_path, writing
 from piwsl.runs.summary import SUMMARY_FILE
+from piwsl.structures.files import columns_of
 
 CONFIG = "config.yaml"
 TOPOLOGY = "topology.pdb"
@@ -69,8 +70,7 @@ def write_structure(path: Path, structure: Atoms, snapshot: Snapshot | None = No
         if snapshot.cell is not None:
             atoms.set_cell(snapshot.cell)
     with writing(path), atomic_path(path) as temporary:
-        fixed = ["move_mask"] if atoms.constraints else []
-        write(temporary, atoms, format="extxyz", columns=["symbols", "positions", *fixed, "masses"])
+        write(temporary, atoms, format="extxyz", columns=columns_of(atoms))
 
 
 def read_start(directory: Path) -> Atoms:

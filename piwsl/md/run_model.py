@@ -65,6 +65,9 @@ def _exported(model: Path, structure: Atoms, protocol: MDProtocol, directory: Pa
         announce_code(model, read_exported_info(model))
         return model
     exporter = Exporter([trained])
+    if structure.pbc.any() and not structure.pbc.all():  # slabs and wires need the general form
+        exporter.general(directory / "exported.pt")
+        return _own(directory / "exported.pt")
     return _exported_for(exporter, structure, directory, worthwhile and _fits_one_graph(exporter, structure))
 
 

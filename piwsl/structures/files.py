@@ -20,6 +20,13 @@ def atom_name(atoms: Atoms, index: int) -> str:
     return f"{atoms.symbols[index]}{index}"
 
 
+def columns_of(atoms: Atoms) -> list[str]:
+    """Return the columns of an extended XYZ file that keeps fixed atoms and masses in all versions of ASE."""
+    fixed = ["move_mask"] if atoms.constraints else []
+    masses = ["masses"] if atoms.has("masses") else []
+    return ["symbols", "positions", *fixed, *masses]
+
+
 def check_structure(atoms: Atoms, where: str = "structure") -> None:
     """Raise an error if no potential can evaluate a structure.
 

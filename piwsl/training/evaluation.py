@@ -90,6 +90,16 @@ class Evaluation:
         keys[self.not_finite] = np.inf
         return np.argsort(-keys, kind="stable")
 
+    @cached_property
+    def stresses(self) -> FloatArray:
+        """Predicted stress (S, 3, 3), eV/angstrom^3. NaN for frames without a stress label or a prediction."""
+        return np.concatenate(
+            [
+                np.full_like(part.stress_labels, np.nan) if part.stresses is None else part.stresses
+                for part in self.portions
+            ]
+        )
+
     def plot(self, path: str | PathLike[str] | None = None) -> Figure:
         """Draw predictions against labels, and save the figure as PNG or SVG if a path is given.
 
@@ -106,9 +116,10 @@ class Evaluation:
     def write(self, path: str | PathLike[str]) -> None:
         """Write structures, labels, predictions and errors as extended XYZ, the worst frame first.
 
-        Each frame contains the labels, ``predicted_energy`` and ``predicted_forces``, ``energy_error`` (predicted minus
-        labeled, eV), ``force_rmse`` (eV/angstrom), the name of its data set (``set``) and its index in this set
-        (``frame``). For an ensemble, it also contains ``energy_spread`` and ``force_spread``.
+        Each frame contains the labels, ``predicted_energy``, ``predicted_forces`` and, with a label,
+        ``predicted_stress``, ``energy_error`` (predicted minus labeled, eV), ``force_rmse`` (eV/angstrom), the name of
+        its data set (``set``) and its index in this set (``frame``). For an ensemble, it also contains
+        ``energy_spread`` and ``force_spread``.
 
         Raises:
             ConfigError: The file name does not end in .extxyz or .xyz.
@@ -139,6 +150,8 @@ class Evaluation:
         values |= {key: float(value) for key, value in numbers.items() if np.isfinite(value)}
         if frame.has_stress:
             values[STRESS_KEY] = frame.stress.reshape(-1)
+            if np.isfinite(self.stresses[index]).all():
+                values["predicted_stress"] = self.stresses[index].reshape(-1)
         if index in self.not_finite:
             values["not_finite"] = True
         atoms.info.update(values)

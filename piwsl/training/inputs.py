@@ -109,6 +109,8 @@ def _stored(data: FrameSet | Frame | Atoms | Sequence[Frame] | Sequence[Atoms], 
     """Write frames in memory to a file next to the output directory, so that the run can be resumed."""
     path = output.resolve().with_name(f"{output.name}-data.extxyz")
     frames = as_frames(data)
+    for note in frames.notes:
+        LOGGER.info(f"note: {note}")
     for text in frames.names.warnings():  # the file will contain only what was read
         LOGGER.warning(f"frames in memory: {text}")
     write_frames(frames, path, force=True)

@@ -76,6 +76,22 @@ def test_the_same_crystal_agrees(runs, tmp_path, reference, jump):
     json.dumps(found.as_dict(), allow_nan=False)
 
 
+def test_equal_atoms_in_another_order_are_reported(runs, tmp_path):
+    positions, cells = shaking(runs, 60, 100)
+    few = Reference("mine", FrameSource.of_array(NUMBERS, positions, 50.0 * np.arange(60), cells))
+
+    def reorder(positions):
+        oxygens = np.flatnonzero(NUMBERS == 8)
+        positions[:, oxygens] = positions[:, np.roll(oxygens, 1)]
+
+    found = compared(runs, tmp_path / "run", few, frames=60, change=reorder)
+    assert any(note.startswith("bonds and angles are not compared: ") for note in found.notes)
+    assert not any("no bonds in the cell" in note for note in found.notes)
+    keys = {one.key for one in found.observables}
+    assert "rdf.O-Ti" in keys
+    assert not any(key.startswith(("bond", "angle")) for key in keys)
+
+
 @pytest.mark.slow
 def test_several_crystal_runs_have_their_sentences(runs, tmp_path, reference):
     """The verdict asks for no quantity that only molecules have."""

@@ -30,6 +30,22 @@ def test_npz_in_nanometers(runs, tmp_path, positions, units):
     np.testing.assert_allclose(read_reference(tmp_path / "r.npz", units=units).frames.all(), positions)
 
 
+def test_npz_with_the_units_of_sgdml(runs, tmp_path, positions):
+    units = {"e_unit": "kcal/mol", "r_unit": "nm"}
+    np.savez(tmp_path / "r.npz", z=runs.ETHANOL.numbers, R=positions / 10, **units)
+    np.testing.assert_allclose(read_reference(tmp_path / "r.npz").frames.all(), positions)
+
+
+def test_stated_units_can_be_given(runs, tmp_path, positions):
+    """The energy unit, too, because it is compared with that of the file."""
+    atoms = [Atoms(runs.ETHANOL.numbers, places, info={"energy_unit": "kcal/mol"}) for places in positions]
+    write(tmp_path / "r.xyz", atoms, format="extxyz")
+    with pytest.raises(DataError, match="energy_unit is 'kcal/mol', but the file is read with other units"):
+        read_reference(tmp_path / "r.xyz")
+    found = read_reference(tmp_path / "r.xyz", units="kcal/mol, angstrom")
+    np.testing.assert_allclose(found.frames.all(), positions, atol=1e-7)
+
+
 def test_npz_that_is_none(tmp_path):
     (tmp_path / "r.npz").write_bytes(b"nonsense")
     with pytest.raises(DataError, match=r"r\.npz"):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ase.io import write
 
 from piwsl.data.frames import FrameSet
 from piwsl.data.read import read_frames
@@ -62,3 +63,14 @@ def test_errors_are_one_line(cli, tmp_path):
         assert called.code == 2
         assert len(called.errors) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5"]
+
+
+def test_names_that_are_not_converted_are_printed(cli, tmp_path):
+    atoms = frame("H2O").atoms()
+    atoms.info["weight"], atoms.info["REF_energy"] = 2.0, -10.0
+    atoms.set_masses([16.0, 2.0, 2.0])
+    atoms.arrays["force"] = np.zeros((3, 3))
+    write(tmp_path / "in.extxyz", atoms)
+    called = cli("data", "convert", "in.extxyz", "out.h5")
+    assert "names not read     masses, force, weight" in called.out
+    assert "warning: 1 of 1 frames have no forces, but 'force'" in called.out

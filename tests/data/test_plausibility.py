@@ -71,6 +71,11 @@ def test_sign_of_stress(cells):
     assert "positive under tension" in warnings(scaled(cells, -1.0))
 
 
+def test_stresses_of_zero(cells):
+    assert "exactly zero" not in warnings(cells)
+    assert f"{len(cells)} stresses are exactly zero" in warnings(scaled(cells, 0.0))
+
+
 def test_order_of_components(cells):
     def swapped(frame):
         stress = frame.stress.copy()

@@ -2,11 +2,10 @@ import gzip
 
 import numpy as np
 import pytest
-from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from piwsl.data.read import as_frames, read_frames
+from piwsl.data.read import read_frames
 from piwsl.errors import ConfigError, DataError
 from piwsl.units import KCAL_PER_MOL, LabelUnits, parse_units
 from tests.support.molecules import frame
@@ -141,46 +140,3 @@ def test_units_that_are_not_text(tmp_path, units):
     np.savez(tmp_path / "a.npz", **arrays())
     with pytest.raises(ConfigError, match=r"units=.*: give text, such as units='kcal/mol, angstrom'"):
         read_frames(tmp_path / "a.npz", units)
-
-
-def calculated(**results):
-    structure = frame("H2O").atoms()
-    structure.calc = SinglePointCalculator(structure, **results)
-    return structure
-
-
-def test_structures_in_memory_have_the_results_of_their_calculators():
-    forces = np.arange(9.0).reshape(3, 3)
-    frames = as_frames([calculated(energy=-3.0, forces=forces), frame("H2O").atoms()])
-    assert frames[0].energy == -3.0
-    np.testing.assert_array_equal(frames[0].forces, forces)
-    assert not frames[1].has_energy
-    assert any("1 of 2 frames have no REF_energy" in note for note in frames.notes)
-
-
-def test_named_labels_of_structures_in_memory_come_before_results():
-    structure = calculated(energy=-3.0)
-    structure.info["REF_energy"] = -4.0
-    structure.arrays["REF_forces"] = np.ones((3, 3))
-    assert as_frames(structure)[0].energy == -4.0
-    assert as_frames(structure)[0].has_forces
-
-
-def test_results_of_a_structure_that_was_changed_are_no_labels():
-    structure = calculated(energy=-3.0, forces=np.ones((3, 3)))
-    structure.positions[1] += 0.1
-    assert not as_frames(structure)[0].has_energy
-    assert not as_frames(structure)[0].has_forces
-
-
-def test_calculators_of_structures_in_memory_are_not_called():
-    structure = frame("H2O").atoms()
-    structure.calc = EMT()
-    assert not as_frames(structure)[0].has_energy
-    energy = structure.get_potential_energy()
-    assert as_frames(structure)[0].energy == energy
-
-
-def test_what_is_wrong_with_a_structure_in_memory_is_one_line():
-    with pytest.raises(DataError, match=r"^structures in memory: frame 1: energy is not a finite number"):
-        as_frames([frame("H2O").atoms(), calculated(energy=float("nan"))])

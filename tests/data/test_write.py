@@ -1,5 +1,7 @@
 """Every format that can be written, back and forth."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -99,3 +101,15 @@ def test_a_packed_file_states_what_it_is(tmp_path):
             "stress": "eV/angstrom^3",
         }
         assert file["offsets"][:].tolist() == [0, 3, 12, 15, 27, 33, 39, 45]
+
+
+@pytest.mark.parametrize("ending", WRITERS)
+def test_the_kind_of_structure_comes_back(tmp_path, ending):
+    frames = [
+        replace(frame("H2O", seed=seed, labeled=True), config_type=kind) for seed, kind in enumerate(("", "wäßrig"))
+    ]
+    write_frames(FrameSet(frames), tmp_path / f"a{ending}")
+    again = read_frames(tmp_path / f"a{ending}")
+    assert [one.config_type for one in again] == ["", "wäßrig"]
+    assert "config_type" in " ".join(again.names.read)
+    assert not again.names.unread

@@ -16,7 +16,7 @@ from ase.optimize import BFGS, FIRE
 from scipy.optimize import minimize_scalar
 
 from piwsl import PiwslCalculator
-from piwsl.errors import DataError
+from piwsl.errors import ConfigError, DataError
 from piwsl.export.exported_file import load_exported
 from piwsl.md.structure import thermal_velocities
 from tests.support.argon import argon_model
@@ -260,3 +260,11 @@ def test_a_band_of_copies(network, ethanol):
     band = NEB(images, method="improvedtangent")
     band.interpolate()
     assert np.isfinite(band.get_forces()).all()
+
+
+def test_unknown_parameters_are_refused(network):
+    with pytest.raises(ConfigError, match="PiwslCalculator has no parameter chrage: pass model, device"):
+        PiwslCalculator(network, chrage=1)
+    calculator = PiwslCalculator(network, label="run/a", directory=".")
+    with pytest.raises(ConfigError, match="no parameter charge"):
+        calculator.set(charge=1)

@@ -105,6 +105,15 @@ def test_predictions_are_written_worst_first(ensemble, frames, tmp_path):
         piwsl.evaluate(ensemble, frames, write=tmp_path / "p.csv", progress=False)
 
 
+def test_predicted_stresses_are_written(exports, frames, tmp_path):
+    cells = [frames[0], replace(oxide(labeled=True), energy=-3000.0)]
+    found = piwsl.evaluate(exports.trained(), cells, write=tmp_path / "p.extxyz", progress=False)
+    written = {atoms.info["frame"]: atoms.info for atoms in read(tmp_path / "p.extxyz", ":")}
+    predicted, labeled = written[1]["predicted_stress"], written[1]["REF_stress"]
+    assert np.abs(predicted - labeled).mean() == pytest.approx(found.errors.stress_mae)
+    assert "predicted_stress" not in written[0]
+
+
 def test_a_model_that_gives_nan_is_said_and_json_stays_valid(tmp_path, frames):
     model = load_trained(trained_file(tmp_path / "model.pt", dtype="float64"))
     tensors = {

@@ -205,7 +205,7 @@ class BondLengthsByType(Quantity[dict[str, BondStatistics]]):
         assert reference is not None
         bonds = compare_bond_statistics(run, reference)
         notes = []
-        if not bonds:
+        if not reference:
             name = sample.reference_name
             notes.append(f"no bonds in the cell of {name}: if bonds are expected, check the unit of the positions")
         return QuantityComparison(

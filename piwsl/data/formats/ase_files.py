@@ -1,7 +1,6 @@
 """Read structures and labels from files in formats of ASE."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from ase import Atoms
 from ase.io import iread
 from ase.io.extxyz import write_xyz
+from ase.io.formats import open_with_compression
 
 from piwsl.data.charges import stated_charge
 from piwsl.data.formats.extxyz import is_extxyz, read_extxyz
@@ -19,9 +19,9 @@ from piwsl.data.formats.labels import (
     ENERGY_SPREAD_KEY,
     EV_ANGSTROM,
     FORCES_KEY,
+    KIND_KEY,
     STRESS_KEY,
     find_labels,
-    kind_of,
     labeled_frame,
     periodicity,
     spreads_of,
@@ -29,7 +29,7 @@ from piwsl.data.formats.labels import (
 from piwsl.data.formats.stated_units import check_stated_units
 from piwsl.data.formats.traj import check_traj
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.errors import DataError
+from piwsl.errors import DataError, quoted
 from piwsl.runs.reader_process import CPU_SECONDS, call_apart
 from piwsl.runs.untrusted import reading
 from piwsl.units import LabelUnits
@@ -37,6 +37,7 @@ from piwsl.units import LabelUnits
 _SECONDS, _BYTES_PER_SECOND = CPU_SECONDS, 1e5  # time limit of the child process that reads an unknown format
 _MEMORY, _MEMORY_PER_BYTE = 2 * 2**30, 200
 _IN_MEMORY = Path("structures in memory")  # instead of a file, in messages
+_LAMMPS_UNITS = {"metal": "eV, angstrom", "real": "kcal/mol, angstrom", "electron": "hartree, bohr"}
 _HEAD = 4096  # bytes; the names of the columns of a LAMMPS dump are within them
 
 
@@ -51,58 +52,46 @@ def read_ase(path: Path, units: LabelUnits | None = None) -> FrameSet:
     """
     if is_extxyz(path):
         return read_extxyz(path, units)
-    check_elements(path)
+    is_dump = check_dump(path, units)
     frames: list[Frame] = []
     counter = LabelCounter()
     with reading(path):
         for index, raw in zip(count(), _structures(path), strict=False):
+            if is_dump:
+                raw["results"].pop("energy", None)  # a dump has none, and ASE sets it to 0
             frames.append(_frame(path, index, raw, units or EV_ANGSTROM, counter))
     if not frames:
         raise DataError(f"{path}: contains no structure")
     return FrameSet(frames, path, tuple(counter.notes(len(frames))), (path,), counter.count.names())
 
 
-def frames_in_memory(structures: Sequence[Frame | Atoms]) -> FrameSet:
-    """Return frames from frames and ASE structures, whose labels are read as in a file of ASE.
+def check_dump(path: Path, units: LabelUnits | None = None) -> bool:
+    """Return whether a file is a dump of LAMMPS, after checking what ASE ignores in dumps: elements and units.
 
-    Calculators are not called. Their results are labels unless the structure was changed after the calculation.
-
-    Raises:
-        DataError: A structure or a label cannot be used.
-    """
-    frames: list[Frame] = []
-    counter = LabelCounter()
-    for index, structure in enumerate(structures):
-        if isinstance(structure, Frame):
-            frames.append(structure)
-            continue
-        raw = content_of(structure)
-        if not _is_calculated(structure):
-            raw["results"] = {}
-        frames.append(_frame(_IN_MEMORY, index, raw, EV_ANGSTROM, counter))
-    return FrameSet(frames, None, tuple(counter.notes(counter.count.frames)), (), counter.count.names())
-
-
-def _is_calculated(atoms: Atoms) -> bool:
-    """Return whether the results of the calculator, if there is one, belong to the structure as it is."""
-    check = getattr(atoms.calc, "check_state", None)
-    return check is not None and not check(atoms)
-
-
-def check_elements(path: Path) -> None:
-    """Raise an error for a dump of LAMMPS without elements, whose type numbers ASE would read as atomic numbers.
+    Args:
+        path: File in any format of ASE.
+        units: Units with which the file is read.
 
     Raises:
-        DataError: The file is such a dump, or cannot be read.
+        DataError: The file is a dump without elements, whose type numbers ASE would read as atomic numbers; or a dump
+            that states other units; or it cannot be read.
     """
-    with reading(path), path.open("rb") as stream:
+    with reading(path), open_with_compression(str(path), "rb") as stream:
         lines = stream.read(_HEAD).decode(errors="replace").splitlines()
     columns = next((line.split()[2:] for line in lines if line.startswith("ITEM: ATOMS")), None)
-    if columns is not None and lines[0].startswith("ITEM: TIMESTEP") and "element" not in columns:
+    if columns is None or not lines[0].startswith(("ITEM: TIMESTEP", "ITEM: UNITS")):
+        return False
+    if "element" not in columns:
         raise DataError(
             f"{path}: a LAMMPS dump with type numbers instead of elements: write it with the column element, or "
             "convert it to extended XYZ"
         )
+    if lines[0].startswith("ITEM: UNITS"):
+        stated = lines[1].strip()
+        if stated not in _LAMMPS_UNITS:
+            raise DataError(f"{path}: a LAMMPS dump in the units {quoted(stated)}: convert it to extended XYZ")
+        check_stated_units(path, None, {"units": _LAMMPS_UNITS[stated]}, units or EV_ANGSTROM)
+    return True
 
 
 def _frame(path: Path, index: int, raw: dict[str, Any], units: LabelUnits, counter: LabelCounter) -> Frame:
@@ -113,9 +102,35 @@ def _frame(path: Path, index: int, raw: dict[str, Any], units: LabelUnits, count
     pbc = periodicity(f"{path}: frame {index}", raw["pbc"])
     stated = stated_charge(raw["info"], raw["numbers"], f"{path}: frame {index}")
     frame = labeled_frame(path, index, raw["numbers"], raw["positions"], raw["cell"], pbc, labels, units, stated)
-    kind = kind_of(named)
-    counter.add(labels, found, frame, [*agreeing, *(["config_type"] if kind else [])], stated)
-    return replace(frame, config_type=kind)
+    counter.add(labels, found, frame, agreeing, stated)
+    return frame
+
+
+def frames_in_memory(structures: Iterable[Frame | Atoms]) -> FrameSet:
+    """Return frames from structures in memory, which are read as the structures of a file are.
+
+    The labels are ``REF_...`` values in ``info`` and ``arrays``, or the results that the calculator of a structure has
+    stored for it. No calculator is called.
+
+    Raises:
+        DataError: A structure cannot be used.
+    """
+    frames: list[Frame] = []
+    counter = LabelCounter()
+    for index, given in enumerate(structures):
+        if isinstance(given, Atoms):
+            given = _frame(_IN_MEMORY, index, _stored(given), EV_ANGSTROM, counter)
+        frames.append(given)
+    return FrameSet(frames, notes=tuple(counter.notes(len(frames))), names=counter.count.names())
+
+
+def _stored(atoms: Atoms) -> dict[str, Any]:
+    """Return the values of a structure, without the results of its calculator for other positions."""
+    raw = content_of(atoms)
+    is_outdated = getattr(atoms.calc, "check_state", None)
+    if is_outdated is not None and is_outdated(atoms):
+        raw["results"] = {}
+    return raw
 
 
 def _structures(path: Path) -> Iterator[dict[str, Any]]:
@@ -140,6 +155,8 @@ def write_extxyz(path: Path, frames: Iterable[Frame]) -> None:
                 atoms.arrays[FORCES_KEY] = frame.forces
             if frame.has_stress:
                 atoms.info[STRESS_KEY] = frame.stress.reshape(-1)
+            if frame.config_type:
+                atoms.info[KIND_KEY] = frame.config_type
             for key, spread in spreads_of(frame).items():
                 (atoms.info if key == ENERGY_SPREAD_KEY else atoms.arrays)[key] = spread
             write_xyz(stream, [atoms], write_results=False)

@@ -24,7 +24,7 @@ from piwsl.data.formats.labels import (
     labeled_frame,
     periodicity,
     results_of,
-    spreads_of,
+    stored_data,
 )
 from piwsl.data.formats.stated_units import check_stated_units
 from piwsl.data.formats.traj import check_ndarray
@@ -300,6 +300,6 @@ def write_sqlite(path: Path, frames: Iterable[Frame]) -> None:
     try:
         with SQLite3Database(str(path), use_lock_file=False, serial=True) as database:
             for frame in frames:
-                database.write(results_of(frame), data={**frame.charge_spin.info(), **spreads_of(frame)})
+                database.write(results_of(frame), data=stored_data(frame))
     except sqlite3.Error as error:
         raise OSError(reason_of(error)) from None

@@ -8,7 +8,7 @@ import gzip
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,7 +20,6 @@ from piwsl.data.formats.label_counter import LabelCounter
 from piwsl.data.formats.labels import (
     EV_ANGSTROM,
     find_labels,
-    kind_of,
     labeled_frame,
     periodicity,
 )
@@ -358,9 +357,8 @@ def _frame(path: Path, index: int, raw: RawFrame, units: LabelUnits, counter: La
     agreeing = check_stated_units(path, index, found, units)
     stated = stated_charge(info, species, where)
     frame = labeled_frame(path, index, species, positions, cell, pbc, labels, units, stated)
-    kind = kind_of(found)
-    counter.add(labels, found, frame, [*agreeing, *(["config_type"] if kind else [])], stated)
-    return replace(frame, config_type=kind)
+    counter.add(labels, found, frame, agreeing, stated)
+    return frame
 
 
 def _atomic_numbers(where: str, symbols: list[str]) -> IntArray:

@@ -38,7 +38,7 @@ def structures_of(path: Path) -> list[dict[str, Any]]:
 def content_of(atoms: Any) -> dict[str, Any]:
     """Return an ASE structure, its named values and its calculator results as plain values."""
     named = {name: value for name, value in {**atoms.arrays, **atoms.info}.items() if name not in _STRUCTURE}
-    results = {} if atoms.calc is None else atoms.calc.results
+    results = getattr(atoms.calc, "results", None) or {}
     return {
         "info": {
             str(name): value for name, value in atoms.info.items() if isinstance(value, int | float | str | np.generic)

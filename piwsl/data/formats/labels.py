@@ -23,6 +23,7 @@ STRESS_KEY = "REF_stress"
 VIRIAL_KEYS = ("REF_virial", "REF_virials")
 ENERGY_SPREAD_KEY = "REF_energy_spread"
 FORCE_SPREAD_KEY = "REF_force_spread"
+KIND_KEY = "config_type"
 RESULTS = ("energy", "free_energy", "forces", "stress")
 
 EV_ANGSTROM = LabelUnits(1.0, 1.0)
@@ -46,6 +47,7 @@ class RawLabels:
         other_energy: Energy that was not used, because the forces belong to the free energy.
         energy_spread: Standard deviation of the energy over the models of an ensemble.
         force_spread: Standard deviation of the force on each atom (n,).
+        config_type: Kind of structure; empty if not stated.
     """
 
     energy: Any = None
@@ -57,6 +59,7 @@ class RawLabels:
     other_energy: Any = None
     energy_spread: Any = None
     force_spread: Any = None
+    config_type: str = ""
 
     @property
     def exist(self) -> bool:
@@ -74,17 +77,19 @@ def find_labels(named: Mapping[str, Any], results: Mapping[str, Any]) -> RawLabe
         named: All named values of the structure in the file.
         results: Calculator results stored by ASE, with the names in `RESULTS`.
     """
-    spreads: dict[str, Any] = {
+    others: dict[str, Any] = {
         "energy_spread": named.get(ENERGY_SPREAD_KEY),
         "force_spread": named.get(FORCE_SPREAD_KEY),
+        "config_type": _kind_of(named),
     }
-    spread_names = tuple(key for key in (ENERGY_SPREAD_KEY, FORCE_SPREAD_KEY) if named.get(key) is not None)
+    other_names = tuple(key for key in (ENERGY_SPREAD_KEY, FORCE_SPREAD_KEY) if named.get(key) is not None)
+    other_names += (KIND_KEY,) if others["config_type"] else ()
     virial_key = next((key for key in VIRIAL_KEYS if named.get(key) is not None), "")
     keys = (ENERGY_KEY, FORCES_KEY, STRESS_KEY, virial_key)
     names = tuple(key for key in keys if named.get(key) is not None)
     if names:
         energy, forces, stress, virial = (named.get(key) for key in keys)
-        return RawLabels(energy, forces, stress, virial, names=names + spread_names, **spreads)
+        return RawLabels(energy, forces, stress, virial, names=names + other_names, **others)
     energy, free, forces, stress = (results.get(name) for name in RESULTS)
     differs = free is not None and (energy is None or not _equal(energy, free))
     takes_free = differs and (energy is None or forces is not None or stress is not None)
@@ -95,10 +100,8 @@ def find_labels(named: Mapping[str, Any], results: Mapping[str, Any]) -> RawLabe
         names += ("free_energy",)
     other = energy if takes_free else None
     if not names:
-        return RawLabels()
-    return RawLabels(
-        chosen, forces, stress, from_results=True, names=names + spread_names, other_energy=other, **spreads
-    )
+        return RawLabels(names=other_names, **others)
+    return RawLabels(chosen, forces, stress, from_results=True, names=names + other_names, other_energy=other, **others)
 
 
 def _equal(first: Any, second: Any) -> bool:
@@ -108,10 +111,15 @@ def _equal(first: Any, second: Any) -> bool:
         return False
 
 
-def kind_of(named: Mapping[str, Any]) -> str:
+def _kind_of(named: Mapping[str, Any]) -> str:
     """Return the kind of structure from ``config_type``; empty if the frame has no such name."""
-    value = named.get("config_type", "")
-    return shortened(printable(str(value)), _LONGEST_KIND) if isinstance(value, str | int | float) else ""
+    value = named.get(KIND_KEY, "")
+    return shown_kind(str(value)) if isinstance(value, str | int | float) else ""
+
+
+def shown_kind(text: str) -> str:
+    """Return a kind of structure from a file in one line, shortened and without control characters."""
+    return shortened(printable(text), _LONGEST_KIND)
 
 
 def labeled_frame(
@@ -152,9 +160,7 @@ def labeled_frame(
         raise DataError(f"{where}: forces have shape {forces.shape}, expected ({len(numbers)}, 3)")
     vectors = _array(where, "cell", cell)
     if vectors is None or vectors.shape != (3, 3):
-        raise DataError(
-            f"{where}: its cell lacks a lattice vector: correct or remove the frame: correct or remove the frame"
-        )
+        raise DataError(f"{where}: its cell lacks a lattice vector: correct or remove the frame")
     frame = Frame(
         species=numbers,
         positions=places * units.length,
@@ -163,6 +169,7 @@ def labeled_frame(
         cell=vectors * units.length,
         pbc=pbc,
         stress=_stress(where, labels, vectors, pbc, units),
+        config_type=labels.config_type,
         charge=stated.charge,
         unpaired_electrons=stated.unpaired_electrons,
         **_spreads(where, labels, len(numbers), units),
@@ -198,6 +205,12 @@ def checked_spread(where: str, name: str, values: FloatArray, count: int) -> Flo
     if not (np.isfinite(values) & (values >= 0)).all():
         raise DataError(f"{where}: its {name} contains a negative value or a value that is not finite: remove it")
     return values
+
+
+def stored_data(frame: Frame) -> dict[str, Any]:
+    """Return all values of a frame by key that are neither its structure nor its labels, for ASE databases."""
+    kind = {KIND_KEY: frame.config_type} if frame.config_type else {}
+    return {**frame.charge_spin.info(), **spreads_of(frame), **kind}
 
 
 def spreads_of(frame: Frame) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ase.db.row import AtomsRow
 from ase.io.jsonio import encode
 
 from piwsl.data.formats.databases import check_metadata, content_of, decoded, row_frame, surveyed
-from piwsl.data.formats.labels import EV_ANGSTROM, results_of, spreads_of
+from piwsl.data.formats.labels import EV_ANGSTROM, results_of, stored_data
 from piwsl.data.formats.lmdb_pages import LmdbFile
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess, UnknownLayoutError
@@ -133,8 +133,7 @@ def _put(library: Any, environment: "lmdb.Environment", entries: dict[bytes, byt
 def _entry(frame: Frame) -> bytes:
     row = AtomsRow(results_of(frame))
     content = {name: value for name, value in vars(row).items() if not name.startswith("_")}
-    data = {**frame.charge_spin.info(), **spreads_of(frame)}
-    content.update(cell=np.asarray(row.cell), ctime=now(), mtime=now(), user="", data=data)
+    content.update(cell=np.asarray(row.cell), ctime=now(), mtime=now(), user="", data=stored_data(frame))
     return _encoded(content)
 
 

@@ -10,7 +10,7 @@ from zipfile import ZipFile, ZipInfo
 import numpy as np
 
 from piwsl.data.charges import CHARGE, NAMES, NO_CHARGE, UNPAIRED, ChargeSpin, stated_charge
-from piwsl.data.formats.labels import atomic_numbers_of, check_frame, checked_spread
+from piwsl.data.formats.labels import KIND_KEY, atomic_numbers_of, check_frame, checked_spread, shown_kind
 from piwsl.data.formats.stated_units import check_stated_units
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import UnknownLayoutError
@@ -25,6 +25,7 @@ LAYOUTS = {
     "rMD17": ("nuclear_charges", "coords", "energies", "forces"),
     "sGDML": ("z", "R", "E", "F"),
 }
+UNIT_KEYS = {"units", "e_unit"}  # either states the units of the labels
 SPREADS = ("energy_spread", "force_spread")  # standard deviations (frames,) and (frames, atoms) over an ensemble
 
 
@@ -58,7 +59,7 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
         stated = _charges(path, arrays, keys)
         frames = _frames(path, arrays, keys, units, stated)
     read = {key for key in keys[2:] if key in arrays} | (
-        {"units", "e_unit", "r_unit", *agreeing, *SPREADS} & arrays.keys()
+        {"units", "e_unit", "r_unit", KIND_KEY, *agreeing, *SPREADS} & arrays.keys()
     )
     count = NameCount()
     labels = [label for label, key in zip(("energy", "forces"), keys[2:], strict=True) if key in arrays]
@@ -203,10 +204,22 @@ def _frames(
             replace(frame, **_spreads(f"{path}: frame {i}", of_energy[i], of_forces[i]))
             for i, frame in enumerate(frames)
         ]
+    if KIND_KEY in arrays:
+        frames = [
+            replace(frame, config_type=kind) for frame, kind in zip(frames, _kinds(path, arrays, count), strict=True)
+        ]
     given = [name for name, key in (("energy", energy_key), ("forces", forces_key)) if key in arrays]
     for index, frame in enumerate(frames):
         check_frame(path, index, frame, given)
     return frames
+
+
+def _kinds(path: Path, arrays: dict[str, FloatArray], count: int) -> list[str]:
+    """Return the kind of structure of each frame. An array has one text, or one text for each frame."""
+    values = arrays[KIND_KEY].reshape(-1)
+    if values.dtype.kind != "U" or len(values) not in (1, count):
+        raise DataError(f"{path}: {KIND_KEY} has shape {values.shape}, expected one text or ({count},)")
+    return [shown_kind(str(text)) for text in np.broadcast_to(values, (count,))]
 
 
 def _spreads(where: str, energy: float, forces: FloatArray) -> dict[str, Any]:
@@ -242,7 +255,7 @@ def write_npz(path: Path, frames: Iterable[Frame]) -> None:
         DataError: The frames have different atoms or a cell, or only some frames have a label.
     """
     positions, energies, forces, states, species = [], [], [], [], None
-    energy_spreads, force_spreads = [], []
+    energy_spreads, force_spreads, kinds = [], [], []
     for index, frame in enumerate(frames):
         species = frame.species if species is None else species
         if not np.array_equal(frame.species, species) or frame.cell.any() or frame.has_stress:
@@ -253,6 +266,7 @@ def write_npz(path: Path, frames: Iterable[Frame]) -> None:
         positions.append(frame.positions)
         energies.append(frame.energy)
         forces.append(frame.forces)
+        kinds.append(frame.config_type)
         states.append((frame.charge, frame.unpaired_electrons))
         energy_spreads.append(frame.energy_spread)
         none = np.full(len(frame.species), np.nan)
@@ -273,4 +287,6 @@ def write_npz(path: Path, frames: Iterable[Frame]) -> None:
     for name, values in zip(SPREADS, (np.array(energy_spreads), np.array(force_spreads)), strict=True):
         if not np.isnan(values).all():
             arrays[name] = values
+    if any(kinds):
+        arrays[KIND_KEY] = np.array(kinds)
     np.savez_compressed(path, **arrays, units=np.array("eV, angstrom"))

@@ -16,7 +16,7 @@ import numpy as np
 from piwsl.data.census import Census, CompositionTable
 from piwsl.data.charges import CHARGE, UNPAIRED, stated_charge
 from piwsl.data.formats.hdf5 import check_stored, open_hdf5, opened, plain_array
-from piwsl.data.formats.labels import EV_ANGSTROM, check_frame, checked_spread
+from piwsl.data.formats.labels import EV_ANGSTROM, KIND_KEY, check_frame, checked_spread, shown_kind
 from piwsl.data.formats.stated_units import check_stated_units
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess
@@ -52,7 +52,7 @@ class Field:
     per_atom: bool
     shape: tuple[int, ...]
     dtype: str
-    missing: float
+    missing: float | bytes
     unit: str = ""
     optional: bool = False
 
@@ -69,6 +69,7 @@ FIELDS = {
     "force_spread": Field(True, (), "f8", np.nan, "eV/angstrom", optional=True),
     CHARGE: Field(False, (), "f8", np.nan, "e", optional=True),
     UNPAIRED: Field(False, (), "f8", np.nan, optional=True),
+    KIND_KEY: Field(False, (), "S64", b"", optional=True),
 }
 _LABELS = ("energy", "forces", "stress", "energy_spread", "force_spread")
 OFFSETS = "offsets"
@@ -106,7 +107,7 @@ class PackedFrames(LazyFrames):
         with opened(path) as file:
             super().__init__(path, _checked_count(path, file))
             labels = [name for name in _LABELS if name in file and file[name].id.get_storage_size()]
-            labels += [name for name in (CHARGE, UNPAIRED) if name in file]
+            labels += [name for name in (CHARGE, UNPAIRED, KIND_KEY) if name in file]
             others = [shown(name) for name in file if name not in FIELDS and name != OFFSETS]
         self.names = FoundNames(len(self), dict.fromkeys(labels, len(self)), dict.fromkeys(others, len(self)))
         self._arrays = PerProcess(lambda: _Arrays(open_hdf5(path)), lambda arrays: arrays.close())
@@ -169,6 +170,7 @@ class PackedFrames(LazyFrames):
             cell=part["cell"][row],
             pbc=(bool(pbc[0]), bool(pbc[1]), bool(pbc[2])),
             stress=stress,
+            config_type=shown_kind(bytes(part[KIND_KEY][row]).decode(errors="ignore")),
             charge=stated.charge,
             unpaired_electrons=stated.unpaired_electrons,
             energy_spread=float(part["energy_spread"][row]),
@@ -184,7 +186,7 @@ class _Arrays:
 
     def __init__(self, file: "h5py.File") -> None:
         self._file = file
-        self._arrays = {name: plain_array(file, name) for name in (*FIELDS, OFFSETS) if name in file}
+        self._arrays = {name: plain_array(file, name, "fiuS") for name in (*FIELDS, OFFSETS) if name in file}
         self._empty = {
             name: np.asarray(array.fillvalue)
             for name, array in self._arrays.items()
@@ -238,7 +240,7 @@ def _checked_count(path: Path, file: "h5py.File") -> int:
             raise DataError(
                 f"{path}: species are not integers, but {file[name].dtype}: convert the original file again"
             )
-        array = plain_array(file, name)
+        array = plain_array(file, name, "S" if known.dtype.startswith("S") else "fiu")
         expected = (atoms if known.per_atom else frames, *known.shape)
         if array.shape != expected:
             raise DataError(f"{path}: {name} has shape {array.shape}, expected {expected}: convert it again")
@@ -310,6 +312,8 @@ def _create(file: "h5py.File", name: str, known: Field) -> None:
 
 def _values(frame: Frame, name: str) -> Any:
     value = getattr(frame, name)
+    if isinstance(value, str):
+        return value.encode()
     return np.full(len(frame.species), np.nan) if value is None else value
 
 

@@ -6,6 +6,7 @@ trajectory is therefore identical to an uninterrupted trajectory. (Labels for gi
 `piwsl.data.labeling.structures`.)
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -28,6 +29,9 @@ from piwsl.runs.directory import RunDirectory
 from piwsl.runs.executors import Executor, LocalProcesses
 from piwsl.runs.files import write_npz, write_text
 from piwsl.runs.json_text import json_text
+from piwsl.structures.constraints import fixed_atoms
+from piwsl.structures.files import columns_of
+from piwsl.typing import BoolArray
 from piwsl.units import ASE_TIME, BOLTZMANN
 
 
@@ -109,13 +113,21 @@ def sample_and_label(
         Path of the directory, which contains ``frames.npz`` (labeled frames) and ``trajectory.npz`` (positions).
 
     Raises:
-        RunDirectoryError: The directory contains another plan.
-        DataError: A process that computed a trajectory died.
+        RunDirectoryError: The directory contains another plan, or was started from another structure.
+        DataError: The structure is periodic or has constraints other than fixed atoms, or a process that computed a
+            trajectory died.
     """
+    if structure.pbc.any():
+        raise DataError(
+            f"structure: {FRAMES_FILE} has no cell, so that only molecules can be sampled: run the dynamics of a "
+            "periodic structure with a model or another program, and label its frames"
+        )
+    fixed = fixed_atoms(structure)
     output = output.resolve()
     directory = RunDirectory(output, LABELING)
-    stored = {**asdict(plan), **model_hash(plan.method)}
-    begun = is_begun(directory, stored, asdict(SamplingPlan()))
+    of_structure = {"structure": _digest(structure, fixed)}
+    stored = {**asdict(plan), **of_structure, **model_hash(plan.method)}
+    begun = is_begun(directory, stored, {**asdict(SamplingPlan()), **of_structure})
     total = plan.trajectories * plan.chunks
 
     def count() -> None:
@@ -126,7 +138,7 @@ def sample_and_label(
     with directory.lock():
         if not begun:
             relaxed = minimize(structure, plan.method, plan.force_tolerance, plan.options)
-            write(output / START_FILE, relaxed, format="extxyz")
+            write(output / START_FILE, relaxed, format="extxyz", columns=columns_of(relaxed))
             write_text(output / PLAN_FILE, json_text(stored, indent=1))
         tasks = ((plan, output, index) for index in range(plan.trajectories))
         for outcome in (where or LocalProcesses()).run(_run_trajectory, tasks, count):
@@ -138,6 +150,15 @@ def sample_and_label(
             progress(total, total)
         _collect(plan, output)
     return output
+
+
+def _digest(structure: Atoms, fixed: BoolArray) -> str:
+    """Return a hash of everything in a structure that determines the dynamics."""
+    digest = hashlib.sha256(str(charge_of(structure)).encode())
+    for values, kind in ((structure.numbers, "<i8"), (structure.positions, "<f8"), (structure.get_masses(), "<f8")):
+        digest.update(np.asarray(values, dtype=kind).tobytes())
+    digest.update(fixed.tobytes())
+    return digest.hexdigest()
 
 
 def _chunk_file(output: Path, trajectory: int, chunk: int) -> Path:
@@ -185,7 +206,7 @@ def _run_chunk(atoms: Atoms, plan: SamplingPlan, rng: np.random.Generator) -> di
         if step % plan.frame_interval == 0:
             positions.append(atoms.get_positions())
             energies.append(atoms.get_potential_energy())
-            forces.append(atoms.get_forces())
+            forces.append(atoms.get_forces(apply_constraint=False))  # labels of fixed atoms are not zero
             spreads.append(Spread.of(atoms.calc))
         if step % plan.position_interval == 0:
             trajectory.append(atoms.get_positions())

@@ -19,7 +19,14 @@ from piwsl.export.evaluation import bind, check_charge, check_given_charge, chec
 from piwsl.export.exported_file import ExportedPotential, ExportedRecord, load_exported, read_exported_info
 from piwsl.export.loading import open_model
 from piwsl.export.supported import check_molecule
-from piwsl.interfaces.openmm.particles import Subset, chosen_particles, described_system
+from piwsl.interfaces.openmm.particles import (
+    DEFAULT_BOX,
+    UNSET_BOX,
+    BoxCheck,
+    Subset,
+    chosen_particles,
+    described_system,
+)
 from piwsl.interfaces.openmm.probe import FORCE_PROBES, Probe, import_openmm, import_openmmtorch
 from piwsl.runs.scratch import scratch_directory
 from piwsl.structures.cells import PBC
@@ -124,6 +131,7 @@ def openmm_force(
         "CUDA" if device.startswith("cuda") else "Reference",
         cuda_graphs,
         stated=stated,
+        check_box=periodic and box is not None and not np.array_equal(box / NANOMETER, DEFAULT_BOX),
     )
     LOGGER.info(f"{made.kind}: {made.reason}")
     return made.force
@@ -159,6 +167,7 @@ def choose_force(
     cuda_graphs: bool = False,
     probes: Mapping[str, Callable[[str], Probe]] = FORCE_PROBES,
     stated: ChargeSpin = NO_CHARGE,
+    check_box: bool = False,
 ) -> OpenMMForce:
     """Create a force of a given kind, or of the fastest kind that works on this machine.
 
@@ -172,6 +181,7 @@ def choose_force(
         cuda_graphs: See `openmm_force`.
         probes: Tests of the kinds of force on a platform, by kind.
         stated: Charge and spin of the atoms.
+        check_box: Refuse OpenMM's default box, because the topology has another.
 
     Raises:
         ElementError, ConfigError, EngineError: See `openmm_force`.
@@ -186,7 +196,7 @@ def choose_force(
     if kind != "python":
         obstacle = _obstacle_to_torchforce(potential, platform, probes["TorchForce"])
         if obstacle is None:
-            force = torch_force(potential, periodic, atoms, cuda_graphs)
+            force = torch_force(potential, periodic, atoms, cuda_graphs, check_box)
             return OpenMMForce(force, "TorchForce", probes["TorchForce"](platform).reason)
         if kind == "torch":
             raise EngineError(f"TorchForce cannot be used: {obstacle}: choose kind='auto' or kind='python'")
@@ -199,16 +209,22 @@ def choose_force(
         )
     if cuda_graphs:
         raise ConfigError(f"CUDA graphs need TorchForce: {obstacle}: use cuda_graphs=False")
-    return OpenMMForce(python_force(potential, species, periodic, atoms, stated), "PythonForce", obstacle)
+    return OpenMMForce(python_force(potential, species, periodic, atoms, stated, check_box), "PythonForce", obstacle)
 
 
 def torch_force(
-    potential: ExportedPotential, periodic: bool = False, atoms: list[int] | None = None, cuda_graphs: bool = False
+    potential: ExportedPotential,
+    periodic: bool = False,
+    atoms: list[int] | None = None,
+    cuda_graphs: bool = False,
+    check_box: bool = False,
 ) -> Any:
     """Create a TorchForce, which calls a file with the target ``openmm`` from C++."""
     module = potential.program
     if atoms is not None:
         module = torch.jit.script(Subset(module, atoms))
+    if check_box:
+        module = torch.jit.script(BoxCheck(module))
     if cuda_graphs and not (potential.is_molecule and potential.device.startswith("cuda")):
         raise ConfigError(
             "CUDA graphs need a GPU and a molecule exported with target='openmm': use cuda_graphs=False otherwise"
@@ -227,12 +243,13 @@ def python_force(
     periodic: bool = False,
     atoms: list[int] | None = None,
     stated: ChargeSpin = NO_CHARGE,
+    check_box: bool = False,
 ) -> Any:
     """Create a PythonForce, which calls any exported file through Python."""
     pbc: PBC = (periodic, periodic, periodic)
     # `setParticles` would be faster in large Systems, but reads and writes beyond the arrays of a System that lacks one
     # of the particles.
-    force = import_openmm().PythonForce(ForceCallable(potential, species, pbc, stated, atoms))
+    force = import_openmm().PythonForce(ForceCallable(potential, species, pbc, stated, atoms, check_box))
     force.setUsesPeriodicBoundaryConditions(periodic)
     return force
 
@@ -261,7 +278,9 @@ class ForceCallable:
         pbc: PBC,
         stated: ChargeSpin = NO_CHARGE,
         atoms: list[int] | None = None,
+        check_box: bool = False,
     ) -> None:
+        self._check_box = check_box  # in the next call
         self._potential = potential
         self._stated = stated
         self._atoms = None if atoms is None else np.array(atoms)
@@ -280,6 +299,9 @@ class ForceCallable:
             everything = state_positions(state) * NANOMETER
             positions = everything if self._atoms is None else self._selected(everything)
             cell = plain_value(state.getPeriodicBoxVectors(asNumpy=True)) * NANOMETER if any(self._pbc) else None
+            if self._check_box and cell is not None and np.array_equal(cell / NANOMETER, DEFAULT_BOX):
+                raise DataError(UNSET_BOX)
+            self._check_box = False
             result = self._bound(positions, cell)
         except PiwslError as error:
             raise RuntimeError(str(error)) from error
@@ -313,6 +335,7 @@ class ForceCallable:
             "charge_spin": (self._stated.charge, self._stated.unpaired_electrons),
             "atoms": None if self._atoms is None else self._atoms.tolist(),
             "device": self._potential.device,
+            "check_box": self._check_box,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -321,5 +344,5 @@ class ForceCallable:
             path = folder / state["name"]
             path.write_bytes(state["file"])
             potential, stated = load_exported(path, device), ChargeSpin(*state.get("charge_spin", ()))
-            atoms = state.get("atoms")
-            self.__init__(potential, np.array(state["species"]), state["pbc"], stated, atoms)  # type: ignore[misc]
+            others = state.get("atoms"), state.get("check_box", False)
+            self.__init__(potential, np.array(state["species"]), state["pbc"], stated, *others)  # type: ignore[misc]

@@ -100,3 +100,32 @@ class Subset(nn.Module):
             )
         energy, forces = self.form(positions.index_select(0, self.indices), box)
         return energy, torch.zeros_like(positions).index_copy(0, self.indices, forces)
+
+
+DEFAULT_BOX = 2.0 * np.eye(3)  # nm; the box of a System whose box was never set
+UNSET_BOX = (
+    "the System has OpenMM's default box of 2 nm, not the box of the topology: call "
+    "system.setDefaultPeriodicBoxVectors(*topology.getPeriodicBoxVectors())"
+)
+
+
+class BoxCheck(nn.Module):
+    """Module that refuses OpenMM's default box in the first call of the OpenMM form."""
+
+    default: Tensor
+
+    def __init__(self, form: nn.Module) -> None:
+        super().__init__()
+        self.form = form
+        self.message = UNSET_BOX
+        self.checked = False
+        self.register_buffer("default", torch.tensor(DEFAULT_BOX))
+
+    def forward(self, positions: Tensor, box: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the energy () in kJ/mol and forces (N, 3) in kJ/mol/nm for positions (N, 3) in nm."""
+        if not self.checked:
+            if box is not None and torch.equal(box.to(self.default), self.default):
+                raise ValueError(self.message)
+            self.checked = True
+        energy, forces = self.form(positions, box)
+        return energy, forces

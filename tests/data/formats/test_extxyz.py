@@ -155,7 +155,8 @@ def test_a_compressed_bomb(tmp_path):
 def labels(tmp_path, comment, columns="", values=""):
     """Report on frames of water with further values in the comment line and a further column."""
     rows = "".join(f"{row} {values}\n" for row in WATER.splitlines())
-    frames = frames_of(tmp_path, one(f"{PLAIN}{columns} {comment}", rows) * 2)
+    first = one(f"{PLAIN}{columns} {comment}", rows)
+    frames = frames_of(tmp_path, first + first.replace("0.93", "0.94"))
     return frames, inspect_frames(frames)
 
 

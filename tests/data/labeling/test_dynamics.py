@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ase.build import molecule
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms, FixBondLength
 
 from piwsl.data.labeling.calculators import reference_calculator
 from piwsl.data.labeling.dynamics import SamplingPlan, sample_and_label
@@ -97,3 +99,38 @@ def test_bad_plans(change):
 def test_unknown_method():
     with pytest.raises(ConfigError, match="gfn2-xtb"):
         reference_calculator("b3lyp")
+
+
+EMT_PLAN = replace(
+    PLAN, method="ase.calculators.emt:EMT", trajectories=1, steps=20, equilibration_steps=0, force_tolerance=10.0
+)
+
+
+def test_a_periodic_structure_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"frames.npz has no cell, so that only molecules can be sampled"):
+        sample_and_label(bulk("Cu", cubic=True), EMT_PLAN, tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_structure_is_another_job(tmp_path):
+    sample_and_label(molecule("H2O"), EMT_PLAN, tmp_path / "a")
+    sample_and_label(molecule("H2O"), EMT_PLAN, tmp_path / "a")
+    heavy = molecule("H2O")
+    heavy.set_masses([16.0, 2.0, 2.0])
+    for other in (molecule("CH4"), heavy):
+        with pytest.raises(RunDirectoryError, match=r"another labeling job \(structure\)"):
+            sample_and_label(other, EMT_PLAN, tmp_path / "a")
+
+
+def test_fixed_atoms_stay_and_have_forces(tmp_path):
+    start = molecule("H2O")
+    start.set_constraint(FixAtoms([1]))
+    frames = read_frames(sample_and_label(start, EMT_PLAN, tmp_path / "a") / "frames.npz")
+    assert np.ptp([frame.positions[1] for frame in frames], axis=0).max() == 0
+    for frame in frames:
+        atoms = frame.atoms()
+        atoms.calc = EMT()
+        assert np.allclose(frame.forces, atoms.get_forces(), atol=1e-4)
+    start.set_constraint(FixBondLength(0, 1))
+    with pytest.raises(DataError, match=r"constraint FixBondLengths? is not supported"):
+        sample_and_label(start, EMT_PLAN, tmp_path / "b")

@@ -185,6 +185,24 @@ def test_a_cell_smaller_than_the_cutoff_whose_box_changes(files, kind, name):
     assert abs(energies[1] - energies[0]) > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"), [pytest.param("torch", "openmm", marks=pytest.mark.torchforce), ("python", "general")]
+)
+def test_a_system_whose_box_was_never_set(files, ethanol, kind, name):
+    box = 30.0 * np.eye(3)
+    system = system_of(
+        ethanol.get_masses(), openmm_force(files / f"{name}.pt", topology_of(ethanol.numbers, box), kind)
+    )
+    with pytest.raises(openmm.OpenMMException, match="the System has OpenMM's default box of 2 nm"):
+        evaluate(system, ethanol.positions)
+    expected = evaluate(system, ethanol.positions, box)[0]
+    system.setDefaultPeriodicBoxVectors(*(box / NANOMETER))
+    assert evaluate(system, ethanol.positions)[0] == expected
+    cube = topology_of(ethanol.numbers, 20.0 * np.eye(3))  # happens to be the default box
+    system = system_of(ethanol.get_masses(), openmm_force(files / f"{name}.pt", cube, kind))
+    assert evaluate(system, ethanol.positions)[0] == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.torchforce
 def test_a_box_too_narrow_for_the_molecule_form(files, ethanol):
     narrow = 7.0 * np.eye(3)
