@@ -59,8 +59,11 @@ def _exported(model: Path, structure: Atoms, protocol: MDProtocol, directory: Pa
         work = protocol.replicas * protocol.steps * count
         return prepare_replica_model(model, structure, directory, copies, work)
     if is_trained(model):
-        target = directory / EXPORTED_NAMES[0]
-        Exporter([model]).openmm(Frame.from_atoms(structure), target)
+        target, exporter = directory / EXPORTED_NAMES[0], _exporter(model, structure)
+        if structure.pbc.any() and not structure.pbc.all():  # no file for OpenMM supports slabs and wires
+            exporter.general(target)
+        else:
+            exporter.openmm(Frame.from_atoms(structure), target)
         return _own(target)
     announce_code(model, read_exported_info(model))
     return model
@@ -78,8 +81,11 @@ def domain_warnings(exported: Path, structure: Atoms, model: Path, strict: bool 
     Raises:
         DataError: ``strict`` is set, and there is a difference.
     """
-    domain = ExportedRecord.model_validate(read_exported_info(exported)).domain
-    concerns = [] if domain is None else [f"{model.name}: {text}" for text in domain.concerns(structure).values()]
+    record = ExportedRecord.model_validate(read_exported_info(exported))
+    if record.domain is None:
+        return []
+    copies = 1 if len(structure) == len(record.species) else record.copies  # one replica, or all copies of the file
+    concerns = [f"{model.name}: {text}" for text in record.domain.concerns(structure, copies=copies).values()]
     if strict and concerns:
         raise DataError(f"{'; '.join(concerns)}: train on similar structures, or omit strict=True")
     return concerns
@@ -112,7 +118,7 @@ def prepare_replica_model(model: Path, structure: Atoms, directory: Path, copies
                 f"file exported with target='openmm' and copies={copies}"
             )
         return model
-    exporter, frame = Exporter([model]), Frame.from_atoms(structure)
+    exporter, frame = _exporter(model, structure), Frame.from_atoms(structure)
     fits_one_graph = SMALLEST_MOLECULE <= len(structure) <= LARGEST_MOLECULE and not structure.pbc.any()
     if not fits_one_graph or not exporter.takes_neighbor_sums:
         exporter.general(directory / "exported.pt")
@@ -126,6 +132,13 @@ def prepare_replica_model(model: Path, structure: Atoms, directory: Path, copies
             LOGGER.info(f"the model was not compiled: {error}")
     exporter.openmm(frame, directory / "exported.pt", copies=copies)
     return _own(directory / "exported.pt")
+
+
+def _exporter(model: Path, structure: Atoms) -> Exporter:
+    """Return the exporter of a trained file that supports a structure."""
+    exporter = Exporter([model])
+    exporter.models[0].check_structure(structure.numbers.tolist(), bool(structure.pbc.any()))
+    return exporter
 
 
 def _own(exported: Path) -> Path:
