@@ -194,8 +194,7 @@ class PiwslCalculator(Calculator):
 
     def _check_domain(self, structure: Atoms) -> None:
         """Compare a structure, which states its charge, with the training data of the model."""
-        for copy in _copies_in(structure, self.potential.copies):
-            check_domain(self.potential.domain, copy, self._model, self._strict)
+        check_domain(self.potential.domain, structure, self._model, self._strict, copies=self.potential.copies)
 
     def _close_pairs(self, structure: Atoms) -> ClosePairs | None:
         """Return the search for pairs that are closer than in training; None without a training domain."""
@@ -227,11 +226,3 @@ class PiwslCalculator(Calculator):
 def _same_atoms(first: Atoms, second: Atoms) -> bool:
     """Return whether atomic numbers and periodic directions are equal."""
     return np.array_equal(first.numbers, second.numbers) and np.array_equal(first.pbc, second.pbc)
-
-
-def _copies_in(structure: Atoms, copies: int) -> list[Atoms]:
-    """Return the copies of a molecule, which do not interact, of which a structure consists."""
-    size, rest = divmod(len(structure), copies)
-    if copies == 1 or rest:
-        return [structure]
-    return [structure[copy * size : (copy + 1) * size] for copy in range(copies)]
