@@ -8,6 +8,7 @@ import click
 from piwsl._version import __version__
 from piwsl.cli.command import LazyGroup
 from piwsl.errors import PiwslError, UnphysicalError, UnregisteredNetworkError, printable, system_failure
+from piwsl.runs.process_settings import remove_empty_compiler_cache
 
 COMMANDS = {
     "learn": "Learn a fast, stable potential from few labels.",
@@ -77,3 +78,5 @@ def run(arguments: list[str] | None = None) -> None:
         hint = " (`piwsl --import MODULE ...`)" if isinstance(error, UnregisteredNetworkError) else ""
         click.echo(f"piwsl: {printable(str(error))}{hint}", err=True)
         sys.exit(3 if isinstance(error, UnphysicalError) else 2)
+    finally:
+        remove_empty_compiler_cache()
