@@ -152,9 +152,7 @@ def labeled_frame(
         raise DataError(f"{where}: forces have shape {forces.shape}, expected ({len(numbers)}, 3)")
     vectors = _array(where, "cell", cell)
     if vectors is None or vectors.shape != (3, 3):
-        raise DataError(
-            f"{where}: its cell lacks a lattice vector: correct or remove the frame: correct or remove the frame"
-        )
+        raise DataError(f"{where}: its cell lacks a lattice vector: correct or remove the frame")
     frame = Frame(
         species=numbers,
         positions=places * units.length,
