@@ -11,6 +11,7 @@ from shutil import rmtree
 from filelock import FileLock, Timeout
 
 from piwsl.errors import RunDirectoryError, reason_of
+from piwsl.runs.files import unwritable
 from piwsl.runs.provenance import log_to_file
 
 LOCK_FILE = ".lock"
@@ -121,7 +122,7 @@ class RunDirectory:
 
     def _unwritable(self, error: OSError) -> RunDirectoryError:
         return RunDirectoryError(
-            f"{self.path}: cannot be written ({reason_of(error)}): choose another output=DIRECTORY"
+            f"{self.path}: cannot be written ({reason_of(error)}): make it writable, or choose another output=DIRECTORY"
         )
 
 
@@ -149,5 +150,5 @@ def locked(directory: Path, names: Sequence[str] = (LOCK_FILE,), patience: float
             except NotImplementedError:  # a file system without locks
                 continue
             except OSError as error:
-                raise RunDirectoryError(f"{directory}: cannot be written ({reason_of(error)})") from None
+                raise unwritable(directory, error) from None
         yield

@@ -7,7 +7,7 @@ import pytest
 
 from piwsl.errors import RunDirectoryError
 from piwsl.md.run_directory import lock_files
-from piwsl.runs.directory import locked
+from piwsl.runs.directory import DirectoryKind, RunDirectory, locked
 
 HOLD = """
 import sys, time
@@ -55,4 +55,13 @@ def test_replicas_are_locked_one_by_one(holding, tmp_path):
     with pytest.raises(RunDirectoryError, match="another process"), locked(tmp_path, lock_files([2, 3])):
         pass
     with locked(tmp_path, lock_files([2])):
+        pass
+
+
+def test_a_directory_that_cannot_be_written_is_named_with_advice(tmp_path):
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "run"
+    with pytest.raises(RunDirectoryError, match=r"\): make it writable, or choose another output=DIRECTORY"):
+        RunDirectory(place, DirectoryKind("a job", ())).create()
+    with pytest.raises(RunDirectoryError, match=r"run: cannot be written \(.*\): .*, then try again"), locked(place):
         pass
