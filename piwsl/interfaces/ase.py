@@ -15,6 +15,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from piwsl.data.charges import NO_CHARGE, ChargeSpin, charge_of, given_charge, with_charge
 from piwsl.data.domain import CLOSER, check_domain
+from piwsl.errors import public
 from piwsl.export.evaluation import BoundPotential, bind, check_given_charge
 from piwsl.export.exported_file import load_exported
 from piwsl.export.loading import model_files, open_ensemble, open_model
@@ -72,6 +73,7 @@ class PiwslCalculator(Calculator):
         "energy_std",
     ]
 
+    @public
     def __init__(
         self,
         model: str | PathLike[str] | Sequence[str | PathLike[str]],

@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel, Field
 
 from piwsl.data.read import FrameSource
-from piwsl.errors import ConfigError, RunDirectoryError, system_errors
+from piwsl.errors import ConfigError, RunDirectoryError, public
 from piwsl.export.trained_file import ENSEMBLE_FILE, MODEL_FILE
 from piwsl.models import import_modules
 from piwsl.runs import notebook
@@ -162,7 +162,7 @@ class EnsembleResult:
         )
 
 
-@system_errors()
+@public
 def train_ensemble(
     data: FrameSource | None = None,
     *,

@@ -14,7 +14,7 @@ from ase import Atoms
 from piwsl.compat.openmm import plain_value, state_positions
 from piwsl.data.charges import NO_CHARGE, ChargeSpin, given_charge
 from piwsl.data.domain import check_domain
-from piwsl.errors import ConfigError, DataError, EngineError, PiwslError
+from piwsl.errors import ConfigError, DataError, EngineError, PiwslError, public
 from piwsl.export.evaluation import bind, check_charge, check_given_charge, check_species, check_width
 from piwsl.export.exported_file import ExportedPotential, ExportedRecord, load_exported, read_exported_info
 from piwsl.export.loading import open_model
@@ -44,6 +44,7 @@ class OpenMMForce:
     reason: str
 
 
+@public
 def openmm_force(
     model: str | Path,
     topology_or_species: Any,
