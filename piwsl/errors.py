@@ -70,7 +70,8 @@ class PiwslError(Exception):
     """Base class of the errors that the command line prints as one line (exit code 2)."""
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        # Values in messages, such as arrays, may have several lines.
+        return re.sub(r"\s*\n\s*", " ", printable(super().__str__()))
 
 
 class DataError(PiwslError):
@@ -159,8 +160,11 @@ def _wrong_argument(function: Callable[..., Any], args: Sequence[Any], kwargs: M
     """Describe the first argument whose type contradicts its annotation; None if there is none."""
     try:
         signature = inspect.signature(function, eval_str=True)
+    except NameError:  # a name that is imported for type checkers only
+        signature = inspect.signature(function)
+    try:
         given = signature.bind(*args, **kwargs).arguments
-    except (NameError, TypeError):  # an argument is missing, which the error of Python names
+    except TypeError:  # an argument is missing, which the error of Python names
         return None
     for name, value in given.items():
         annotation = signature.parameters[name].annotation

@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 
 import piwsl
+from piwsl.data.systems import SYSTEMS
 from piwsl.errors import ConfigError, public, reason_of
+
+MODEL = SYSTEMS["aspirin"].model
 
 
 @pytest.mark.parametrize(
@@ -34,6 +37,10 @@ def test_an_exception_of_another_library_is_one_line(error, text):
         (lambda: piwsl.analyze(b"run"), "runs is .*, of type bytes: pass"),
         (lambda: piwsl.openmm_force("m.pt", 3), "'3' is neither a topology nor atomic numbers"),
         (lambda: piwsl.run_md(3, "model.pt"), "structure is '3', of type int: pass"),
+        (lambda: piwsl.tune(3), "config is '3', of type int: pass"),
+        (lambda: piwsl.PiwslCalculator(MODEL, charge=np.eye(2)), r"charge=array\(\[\[1., 0.\], \[0., 1.\]\]\)"),
+        (lambda: piwsl.train_ensemble("aspirin", seeds=np.array([1, 1])), "seeds=1,1: the seeds must be distinct"),
+        (lambda: piwsl.train_ensemble("aspirin", seeds=[0.5]), "seeds=0.5: the seeds must be distinct integers"),
         (lambda: piwsl.train_ensemble("aspirin", seeds=3), r"seeds is '3', of type int: pass"),
     ],
 )

@@ -118,6 +118,8 @@ def read_frames(source: Path | str, units: LabelUnits | str | None = None) -> Fr
         if units is not None:
             raise DataError(f"{text}: the units of a named data set are known: leave out units")
         return dataset_frames(text)
+    if path.exists():
+        raise DataError(f"{text}: neither a regular file nor a directory: pass a file with frames")
     raise DataError(f"{text}: no such file, directory or data set{_suggestion(path, list(DATASETS))}")
 
 

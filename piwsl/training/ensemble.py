@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import BaseModel, Field
 
@@ -213,7 +214,7 @@ def train_ensemble(
         resume=resume,
         options=options,
     )
-    seeds = seeds if seeds is not None or not resume else ensemble_seeds(directory)
+    seeds = np.asarray(seeds).tolist() if seeds is not None else ensemble_seeds(directory) if resume else None
     if seeds is None:
         raise ConfigError("an ensemble needs the seeds of its members: pass for instance seeds=[1, 2, 3]")
     with resumable(lambda: resume_advice(directory)), reporting_steps(progress) as report:

@@ -94,3 +94,7 @@ def test_nothing_is_left_among_temporary_files(tmp_path):
     line = ["train", "--data", str(tmp_path / "water.extxyz"), "--output", str(tmp_path / "run")]
     done = command(*line, *(word for option in options for word in ("-o", option)), TMPDIR=str(temporary))
     assert (done.returncode, list(temporary.iterdir())) == (0, []), done.stderr
+
+
+def test_messages_name_the_arguments_of_a_command(cli):
+    assert cli("learn", "--budget", "5").errors == ["piwsl: no structure: give --system NAME or STRUCTURE"]
