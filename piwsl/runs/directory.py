@@ -112,6 +112,16 @@ class RunDirectory:
         except OSError as error:
             raise self._unwritable(error) from None
 
+    def check_regular(self) -> None:
+        """Check that the directory contains regular files, because opening a pipe would wait for another process.
+
+        Raises:
+            RunDirectoryError: An entry is neither a file nor a directory.
+        """
+        for entry in self.path.rglob("*"):
+            if entry.exists() and not entry.is_file() and not entry.is_dir():
+                raise RunDirectoryError(f"{entry}: neither a regular file nor a directory: remove it")
+
     def lock(self) -> AbstractContextManager[None]:
         """Prevent other processes from running the same job within the block; see `locked`."""
         return locked(self.path)
