@@ -1,10 +1,19 @@
 """Errors that a user can cause. Each message is one line: what is wrong, where, and what to do."""
 
 import errno
+import inspect
 import os
+import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 _LONGEST = 200  # characters; longer texts are reduced to their first line and shortened
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
@@ -61,7 +70,8 @@ class PiwslError(Exception):
     """Base class of the errors that the command line prints as one line (exit code 2)."""
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        # Values in messages, such as arrays, may have several lines.
+        return re.sub(r"\s*\n\s*", " ", printable(super().__str__()))
 
 
 class DataError(PiwslError):
@@ -113,9 +123,7 @@ class UnphysicalError(PiwslError):
 
 @contextmanager
 def system_errors() -> Iterator[None]:
-    """Convert an `OSError` that reaches a public function into a one-line error.
-
-    Every function that users call has the decorator ``@system_errors()``.
+    """Convert an `OSError` within the block into a one-line error.
 
     Raises:
         SystemFailureError: A system call failed.
@@ -126,6 +134,64 @@ def system_errors() -> Iterator[None]:
         raise
     except OSError as error:
         raise system_failure(error) from error
+
+
+def public(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Convert errors about system calls and types of arguments into one-line errors; decorator of public functions.
+
+    Arguments are compared with their annotations only after a call has failed, so that whatever works is accepted.
+    """
+
+    @wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            with system_errors():
+                return function(*args, **kwargs)
+        except (TypeError, AttributeError) as error:
+            text = _wrong_argument(function, args, kwargs)
+            if text is None:
+                raise
+            raise ConfigError(text) from error
+
+    return call
+
+
+def _wrong_argument(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    """Describe the first argument whose type contradicts its annotation; None if there is none."""
+    try:
+        signature = inspect.signature(function, eval_str=True)
+    except NameError:  # a name that is imported for type checkers only
+        signature = inspect.signature(function)
+    try:
+        given = signature.bind(*args, **kwargs).arguments
+    except TypeError:  # an argument is missing, which the error of Python names
+        return None
+    for name, value in given.items():
+        annotation = signature.parameters[name].annotation
+        if not _fits(value, annotation):
+            expected = re.sub(r"\b(\w+\.)+", "", inspect.formatannotation(annotation))
+            return f"{name} is {quoted(value)}, of type {type(value).__name__}: pass {expected}"
+    return None
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Return whether a value may have an annotated type. Unknown kinds of annotations fit."""
+    kind, options = get_origin(annotation) or annotation, get_args(annotation)
+    if kind in (Union, UnionType):
+        return any(_fits(value, option) for option in options)
+    if kind in (None, NoneType):
+        return value is None
+    if kind in (int, float):
+        return isinstance(value, Integral if kind is int else Real)
+    if not isinstance(kind, type) or kind is inspect.Parameter.empty:
+        return True
+    if kind is Sequence:
+        items = hasattr(value, "__len__") and not isinstance(value, str | bytes)
+        return items and all(_fits(item, options[0]) for item in value if options)
+    try:
+        return isinstance(value, kind)
+    except TypeError:  # a protocol that cannot be checked
+        return True
 
 
 def system_failure(error: OSError) -> SystemFailureError:

@@ -21,7 +21,7 @@ from piwsl.analysis.run_directory import Run, read_run, replica_directories
 from piwsl.analysis.statistics.curves import CurveComparison
 from piwsl.analysis.statistics.survival import survival, survival_curve
 from piwsl.analysis.verdict import verdict_of
-from piwsl.errors import ConfigError, DataError, RunDirectoryError, system_errors
+from piwsl.errors import ConfigError, DataError, RunDirectoryError, public
 from piwsl.runs.progress import Step, reporting
 from piwsl.trajectories.frame_source import Progress, first_frame
 
@@ -136,7 +136,7 @@ class Analysis:
         return notebook_html(self.groups)
 
 
-@system_errors()
+@public
 def analyze(
     runs: str | Path | Sequence[str | Path],
     *,

@@ -44,12 +44,15 @@ class Command(click.Command):
 
 
 def with_flags(message: str, command: click.Command) -> str:
-    """Replace Python arguments such as ``name=value`` in a message by the options of a command."""
+    """Replace Python arguments such as ``name=value`` in a message by the options and arguments of a command."""
     flags = {option.name: option.opts[-1] for option in command.params if isinstance(option, click.Option)}
     flags = {**{name: f"--{name}" for name in _FORMS}, **flags}
+    places = {one.name: one.human_readable_name for one in command.params if isinstance(one, click.Argument)}
 
     def option(match: re.Match[str]) -> str:
         name, value = match.groups()
+        if name in places and value.isupper():
+            return places[name]
         flag = flags.get(name) or next((text for text in flags.values() if text == f"--{name.replace('_', '-')}"), None)
         if flag is None:
             return match[0]

@@ -78,8 +78,12 @@ def command(
     has_plot = bool(result.errors.structures or result.errors.force_components) and len(result.not_finite) < len(
         result.frames
     )
+    failure: RunDirectoryError | None = None
     if has_plot:
-        result.plot(plot)
+        try:
+            result.plot(plot)
+        except RunDirectoryError as error:  # raised after the results were printed
+            failure, has_plot = error, False
     if as_json:
         files = {"plot": str(plot) if has_plot else None, "predictions": None if write is None else str(write)}
         rows = [{"kind": s.kind, "name": s.name, "rises": s.rises, "fall": s.fall} for s in scans]
@@ -99,6 +103,8 @@ def command(
             click.echo(f"parity plot: {plot}")
         if write is not None:
             click.echo(f"predictions, worst frame first: {write}")
+    if failure is not None:
+        raise failure
     if len(result.not_finite):
         click.echo(f"piwsl: {result.notes[-1]}", err=True)
         sys.exit(1)

@@ -2,12 +2,14 @@
 
 import os
 import sys
+from contextlib import suppress
 
 import click
 
 from piwsl._version import __version__
 from piwsl.cli.command import LazyGroup
 from piwsl.errors import PiwslError, UnphysicalError, UnregisteredNetworkError, printable, system_failure
+from piwsl.runs.process_settings import remove_empty_compiler_cache
 
 COMMANDS = {
     "learn": "Learn a fast, stable potential from few labels.",
@@ -56,7 +58,7 @@ def run(arguments: list[str] | None = None) -> None:
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("piwsl: interrupted", err=True)
+        _say("interrupted")
         sys.exit(130)
     except BrokenPipeError:  # such as `piwsl ... | head`
         os.dup2(
@@ -67,7 +69,7 @@ def run(arguments: list[str] | None = None) -> None:
         if "--debug" in arguments:
             raise
         text = printable(ascii(error.object[error.start : error.end]))
-        click.echo(f"piwsl: {text} cannot be encoded in this locale: set LC_ALL=C.UTF-8", err=True)
+        _say(f"{text} cannot be encoded in this locale: set LC_ALL=C.UTF-8")
         sys.exit(2)
     except (PiwslError, OSError) as error:
         if "--debug" in arguments:
@@ -75,5 +77,13 @@ def run(arguments: list[str] | None = None) -> None:
         if isinstance(error, OSError):
             error = system_failure(error)
         hint = " (`piwsl --import MODULE ...`)" if isinstance(error, UnregisteredNetworkError) else ""
-        click.echo(f"piwsl: {printable(str(error))}{hint}", err=True)
+        _say(f"{printable(str(error))}{hint}")
         sys.exit(3 if isinstance(error, UnphysicalError) else 2)
+    finally:
+        remove_empty_compiler_cache()
+
+
+def _say(text: str) -> None:
+    """Print an error, unless the disk to which stderr is redirected is full: the exit code stays the same."""
+    with suppress(OSError):
+        click.echo(f"piwsl: {text}", err=True)

@@ -146,13 +146,18 @@ class TrainingDomain(BaseModel):
                 table[low, high] = table[high, low] = distance
         return table
 
-    def concerns(self, atoms: Atoms, distances: bool = True) -> dict[str, str]:
+    def concerns(self, atoms: Atoms, distances: bool = True, copies: int = 1) -> dict[str, str]:
         """Return the ways in which a structure lies outside the training data, as sentences by kind of concern.
 
         Args:
             atoms: Structure to check.
             distances: Whether to check interatomic distances.
+            copies: Number of non-interacting copies of a molecule of which the structure consists. Each is checked.
         """
+        size, rest = divmod(len(atoms), copies)
+        if copies > 1 and not rest:
+            parts = (atoms[start : start + size] for start in range(0, len(atoms), size))
+            return {kind: text for part in parts for kind, text in self.concerns(part, distances).items()}
         found = {}
         numbers = np.asarray(atoms.numbers)
         pbc = periodic_directions(atoms)
@@ -245,6 +250,7 @@ def check_domain(
     model: str | PathLike[str],
     strict: bool = False,
     distances: bool = True,
+    copies: int = 1,
 ) -> list[str]:
     """Compare a structure with the training data of a model, and warn of each difference once per process.
 
@@ -254,6 +260,7 @@ def check_domain(
         model: Name of the model file, used in messages.
         strict: Raise an error for any difference.
         distances: Whether to check interatomic distances.
+        copies: Number of non-interacting copies of which the structure consists.
 
     Returns:
         New warnings, which were also logged.
@@ -263,11 +270,15 @@ def check_domain(
     """
     if domain is None:
         return []
-    return _report(domain.concerns(atoms, distances), str(model), strict)
+    return _report(domain.concerns(atoms, distances, copies), str(model), strict)
 
 
 def check_frames(
-    domain: TrainingDomain | None, frames: FrameSet, model: str | PathLike[str], strict: bool = False
+    domain: TrainingDomain | None,
+    frames: FrameSet,
+    model: str | PathLike[str],
+    strict: bool = False,
+    copies: int = 1,
 ) -> list[str]:
     """Compare frames with the training data of a model, as `check_domain` does.
 
@@ -284,7 +295,7 @@ def check_frames(
     every = np.arange(0, len(frames), max(1, -(-len(frames) // MOST_COMPARED)))
     concerns: dict[str, str] = {}
     for index in np.union1d(first, every):
-        for kind, text in domain.concerns(frames[int(index)].atoms()).items():
+        for kind, text in domain.concerns(frames[int(index)].atoms(), copies=copies).items():
             concerns.setdefault(kind, f"frame {index}: {text}")
         if len(concerns) >= MOST_CONCERNS:
             break

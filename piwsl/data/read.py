@@ -22,7 +22,7 @@ from piwsl.data.formats.xsf import read_xsf
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import JoinedFrames, UnknownLayoutError
 from piwsl.data.names import FoundNames
-from piwsl.errors import ConfigError, DataError, system_errors
+from piwsl.errors import ConfigError, DataError, public
 from piwsl.units import LabelUnits, parse_units
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ _NAMED = 3  # files listed in a note
 _NOTES = 5  # notes on files of a directory
 
 
-@system_errors()
+@public
 def read_frames(source: Path | str, units: LabelUnits | str | None = None) -> FrameSet:
     """Read labeled structures.
 
@@ -118,6 +118,8 @@ def read_frames(source: Path | str, units: LabelUnits | str | None = None) -> Fr
         if units is not None:
             raise DataError(f"{text}: the units of a named data set are known: leave out units")
         return dataset_frames(text)
+    if path.exists():
+        raise DataError(f"{text}: neither a regular file nor a directory: pass a file with frames")
     raise DataError(f"{text}: no such file, directory or data set{_suggestion(path, list(DATASETS))}")
 
 

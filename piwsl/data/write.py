@@ -11,14 +11,14 @@ from piwsl.data.formats.npz import write_npz
 from piwsl.data.formats.packed import write_packed
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.read import FrameSource, as_frames
-from piwsl.errors import DataError, system_errors
+from piwsl.errors import DataError, public
 from piwsl.runs.files import atomic_path
 
 Writer: TypeAlias = Callable[[Path, Iterable[Frame]], None]
 _REPORTED = 1000  # frames between two calls of the progress function
 
 
-@system_errors()
+@public
 def write_frames(
     frames: FrameSource,
     output: str | Path,

@@ -10,7 +10,7 @@ from piwsl.data.charges import charge_of, given_charge, with_charge
 from piwsl.data.domain import check_domain
 from piwsl.data.frames import Frame
 from piwsl.data.systems import Structure, find_structure
-from piwsl.errors import ConfigError, ExportError, ModelFileError, RunDirectoryError, system_errors
+from piwsl.errors import ConfigError, ExportError, ModelFileError, RunDirectoryError, public
 from piwsl.export.evaluation import refuse_ignored_charge
 from piwsl.export.exporter import Exporter, Format
 from piwsl.export.trained_file import member_models, trained_file
@@ -74,7 +74,7 @@ class ExportedModel(PathLike[str]):
         )
 
 
-@system_errors()
+@public
 def export_model(
     model: str | PathLike[str] | Sequence[str | PathLike[str]],
     output: str | PathLike[str] | None = None,

@@ -16,7 +16,14 @@ from ase.build import molecule
 from ase.data import chemical_symbols, covalent_radii
 
 from piwsl.data.frames import Frame
-from piwsl.errors import ConfigError, MissingDependencyError, ModelFileError, RunDirectoryError, reason_of
+from piwsl.errors import (
+    ConfigError,
+    MissingDependencyError,
+    ModelFileError,
+    RunDirectoryError,
+    public,
+    reason_of,
+)
 from piwsl.export.trained_file import TrainedModel, save_trained
 from piwsl.models.foundation.description import FoundationModel
 from piwsl.models.foundation.mace import KNOWN as KNOWN_MACE
@@ -81,6 +88,7 @@ class ImportedModel(PathLike[str]):
         return notebook.block(notebook.heading(str(self.path)), notebook.lines(self.lines()))
 
 
+@public
 def import_model(
     source: str | PathLike[str],
     output: str | PathLike[str] | None = None,

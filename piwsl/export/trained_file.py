@@ -28,8 +28,8 @@ from piwsl.errors import (
     ModelFileError,
     RunDirectoryError,
     UnregisteredNetworkError,
+    public,
     reason_of,
-    system_errors,
 )
 from piwsl.export.archive import parsed, read_archive
 from piwsl.export.heads import MOST_HEADS, HeadRecord, ReferenceEnergies, TrainedHead, heads_of_file
@@ -260,7 +260,7 @@ def save_trained(model: TrainedModel, path: Path) -> None:
     write_bytes(path, torch_bytes(content))
 
 
-@system_errors()
+@public
 def load_model(path: str | PathLike[str], *, level: str | None = None) -> TrainedModel:
     """Read a trained file, or the ``model.pt`` of a run directory, without executing anything in the file.
 

@@ -15,7 +15,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from piwsl.data.charges import NO_CHARGE, ChargeSpin, charge_of, given_charge, with_charge
 from piwsl.data.domain import CLOSER, check_domain
-from piwsl.errors import ConfigError
+from piwsl.errors import ConfigError, public
 from piwsl.export.evaluation import BoundPotential, bind, check_given_charge
 from piwsl.export.exported_file import load_exported
 from piwsl.export.loading import model_files, open_ensemble, open_model
@@ -73,6 +73,7 @@ class PiwslCalculator(Calculator):
         "energy_std",
     ]
 
+    @public
     def __init__(
         self,
         model: str | PathLike[str] | Sequence[str | PathLike[str]],
@@ -208,8 +209,7 @@ class PiwslCalculator(Calculator):
 
     def _check_domain(self, structure: Atoms) -> None:
         """Compare a structure, which states its charge, with the training data of the model."""
-        for copy in _copies_in(structure, self.potential.copies):
-            check_domain(self.potential.domain, copy, self._model, self._strict)
+        check_domain(self.potential.domain, structure, self._model, self._strict, copies=self.potential.copies)
 
     def _close_pairs(self, structure: Atoms) -> ClosePairs | None:
         """Return the search for pairs that are closer than in training; None without a training domain."""
@@ -241,11 +241,3 @@ class PiwslCalculator(Calculator):
 def _same_atoms(first: Atoms, second: Atoms) -> bool:
     """Return whether atomic numbers and periodic directions are equal."""
     return np.array_equal(first.numbers, second.numbers) and np.array_equal(first.pbc, second.pbc)
-
-
-def _copies_in(structure: Atoms, copies: int) -> list[Atoms]:
-    """Return the copies of a molecule, which do not interact, of which a structure consists."""
-    size, rest = divmod(len(structure), copies)
-    if copies == 1 or rest:
-        return [structure]
-    return [structure[copy * size : (copy + 1) * size] for copy in range(copies)]

@@ -1,5 +1,6 @@
 """Model for torch-sim, which simulates many structures as one batch."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from piwsl.data.charges import ChargeSpin, given_charge, stated_charge, with_charge
-from piwsl.data.domain import check_domain
+from piwsl.data.domain import CLOSER, check_domain
 from piwsl.errors import ElementError, EngineError, MissingDependencyError
 from piwsl.export.evaluation import check_given_charge
 from piwsl.export.exported_file import read_exported_info
@@ -32,7 +33,8 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # optional library
         dtype: Floating-point type of states and results. The network keeps the type with which it was exported. With
             float32, the total energies of large structures lose their last digits.
         compute_stress: Whether to compute stresses, which requires structures that are periodic along all directions.
-        strict: Refuse structures outside the training data instead of logging one warning.
+        strict: Refuse structures outside the training data instead of logging one warning. The distances are compared
+            at every call.
         charge: Total charge of the systems, e, for networks that take it; None selects the default of the model. A
             ``charge`` other than 0 in the state takes precedence.
         unpaired_electrons: Number of unpaired electrons of the systems, likewise. A ``spin`` other than 0 in the state
@@ -74,6 +76,10 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # optional library
         self._compute_stress = compute_stress
         self._compute_forces = True
         self._elements = torch.tensor(self._potential.info["elements"], device=self._device)
+        # Squares of the distances (Z, Z) below which a pair of elements is reported.
+        self._close: Tensor | None = None
+        if self._domain is not None:
+            self._close = torch.from_numpy(CLOSER * self._domain.limits()).square().to(self._device)
         self.neighbors = BatchNeighbors(self._potential.cutoff)
 
     def forward(self, state: Any, **_: Any) -> dict[str, Tensor]:
@@ -100,6 +106,7 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # optional library
         # torch-sim stores lattice vectors in columns.
         batch = Batch(positions, cells.mT, pbc, state.system_idx)
         edges, vectors = self.neighbors(batch)
+        self._check_distances(state, edges, vectors)
         with torch.enable_grad():
             energies, forces, virials = self._potential.program.of_edges(
                 state.atomic_numbers.long(),
@@ -128,15 +135,30 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # optional library
             return
         self._stated = stated
         self._check_elements(state.atomic_numbers)
+        self._check_domain(state, range(state.n_systems))
+        self._checked = state.atomic_numbers.clone()
+
+    def _check_distances(self, state: Any, edges: Tensor, vectors: Tensor) -> None:
+        """Compare the systems with the training domain in which two atoms are closer than in training."""
+        if self._close is None:
+            return
+        first, second = state.atomic_numbers[edges]
+        close = vectors.square().sum(1) < self._close[first, second]
+        if not bool(close.any()):
+            return
+        self._check_domain(state, state.system_idx[edges[0, close]].unique().tolist())
+        self._close[first[close], second[close]] = 0.0  # the warning is logged once
+
+    def _check_domain(self, state: Any, systems: Iterable[int]) -> None:
+        """Compare systems with the training domain."""
         pbc = state.pbc.reshape(-1, 3).expand(state.n_systems, 3).cpu().numpy()
-        for system in range(state.n_systems):
+        for system in systems:
             own = state.system_idx == system
             arrays = (values.detach().cpu().numpy() for values in (state.atomic_numbers[own], state.positions[own]))
             atoms = Atoms(*arrays, cell=state.cell[system].detach().mT.cpu().numpy(), pbc=pbc[system])
             if self._walls is not None:
                 check_molecule(self._walls.molecule, atoms.numbers.tolist(), bool(atoms.pbc.any()))
-            check_domain(self._domain, with_charge(atoms, stated[system]), self._model, self._strict)
-        self._checked = state.atomic_numbers.clone()
+            check_domain(self._domain, with_charge(atoms, self._stated[system]), self._model, self._strict)
 
     def _stated_by(self, state: Any) -> tuple[ChargeSpin, ...]:
         """Return charge and spin of each system. torch-sim stores 0 for systems that state none."""

@@ -17,7 +17,7 @@ from piwsl.data.labeling.calculators import reference_calculator
 from piwsl.data.read import read_frames
 from piwsl.data.structure_file import load_structure
 from piwsl.data.systems import Structure, find_structure, structure_name
-from piwsl.errors import ConfigError, RunDirectoryError, system_errors
+from piwsl.errors import ConfigError, RunDirectoryError, public
 from piwsl.learning.directory import (
     CONFIG_FILE,
     EXPORTED_FILE,
@@ -133,7 +133,7 @@ def _milli(*values: float | None) -> list[str]:
     return ["" if value is None else f"{1e3 * value:.1f}" for value in values]
 
 
-@system_errors()
+@public
 def learn(
     structure: Structure | None = None,
     *,

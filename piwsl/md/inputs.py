@@ -13,8 +13,9 @@ from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.export.loading import is_own_code, is_trained, model_sha256
 from piwsl.export.trained_file import trained_file
 from piwsl.md.protocol import MDProtocol, preset
-from piwsl.md.run_directory import CONFIG, START
+from piwsl.md.run_directory import CONFIG, MD_RUN, START
 from piwsl.runs.config import read_mapping
+from piwsl.runs.directory import RunDirectory
 from piwsl.runs.summary import MDSummary
 
 _INPUTS = ("system", "structure", "model", "output")
@@ -71,6 +72,7 @@ def md_inputs(
     name, directory = _name_and_directory(system, structure, given.get("output"), restart)
     model = given.get("model")
     if restart:
+        RunDirectory(directory, MD_RUN).check_regular()
         before = MDSummary.read(directory)
         if before.replica is not None:
             raise RunDirectoryError(

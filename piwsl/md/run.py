@@ -13,7 +13,7 @@ from ase import Atoms
 from matplotlib.figure import Figure
 
 from piwsl.data.systems import Structure
-from piwsl.errors import ConfigError, UnphysicalError, system_errors
+from piwsl.errors import ConfigError, UnphysicalError, public
 from piwsl.export.loading import EXPORTED_NAMES, is_own_code, model_sha256
 from piwsl.md import run_directory as files
 from piwsl.md.inputs import md_inputs
@@ -280,7 +280,7 @@ def verdict(summary: MDSummary) -> str:
     return f"{text}; {speed.steps_per_second or 0.0:.0f} steps/s, {speed.ns_per_day or 0.0:.2f} ns/day"
 
 
-@system_errors()
+@public
 def run_md(
     structure: Structure | None = None,
     model: str | PathLike[str] | None = None,

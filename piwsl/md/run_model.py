@@ -16,6 +16,7 @@ from piwsl.export.exported_file import ExportedPotential, ExportedRecord, read_e
 from piwsl.export.exporter import LARGEST_MOLECULE, Exporter
 from piwsl.export.forms.graph import SMALLEST_MOLECULE
 from piwsl.export.loading import announce_code, is_trained
+from piwsl.export.supported import check_elements
 from piwsl.md.protocol import MDProtocol
 from piwsl.runs.files import sha256
 from piwsl.runs.known_code import remember
@@ -64,7 +65,7 @@ def _exported(model: Path, structure: Atoms, protocol: MDProtocol, directory: Pa
     if trained is None or (trained != model and not (worthwhile and _is_made_for(model, structure))):
         announce_code(model, read_exported_info(model))
         return model
-    exporter = Exporter([trained])
+    exporter = _exporter(trained, structure)
     if structure.pbc.any() and not structure.pbc.all():  # slabs and wires need the general form
         exporter.general(directory / "exported.pt")
         return _own(directory / "exported.pt")
@@ -98,8 +99,11 @@ def domain_warnings(exported: Path, structure: Atoms, model: Path, strict: bool 
     Raises:
         DataError: ``strict`` is set, and there is a difference.
     """
-    domain = ExportedRecord.model_validate(read_exported_info(exported)).domain
-    concerns = [] if domain is None else [f"{model.name}: {text}" for text in domain.concerns(structure).values()]
+    record = ExportedRecord.model_validate(read_exported_info(exported))
+    if record.domain is None:
+        return []
+    copies = 1 if len(structure) == len(record.species) else record.copies  # one replica, or all copies of the file
+    concerns = [f"{model.name}: {text}" for text in record.domain.concerns(structure, copies=copies).values()]
     if strict and concerns:
         raise DataError(f"{'; '.join(concerns)}: train on similar structures, or omit strict=True")
     return concerns
@@ -132,9 +136,9 @@ def prepare_replica_model(model: Path, structure: Atoms, directory: Path, copies
                 f"file exported with target='openmm' and copies={copies}"
             )
         return model
-    exporter = Exporter([model])
+    exporter = _exporter(model, structure)
     if not _fits_one_graph(exporter, structure):
-        exporter.in_order_of(Frame.from_atoms(structure)).general(directory / "exported.pt")
+        exporter.general(directory / "exported.pt")
         return _own(directory / "exported.pt")
     return _exported_for(exporter, structure, directory, work >= COMPILED_FROM["replicas"], copies)
 
@@ -157,6 +161,13 @@ def _exported_for(exporter: Exporter, structure: Atoms, directory: Path, worthwh
             LOGGER.info(f"the model was not compiled: {error}")
     exporter.openmm(frame, directory / "exported.pt", copies=copies)
     return _own(directory / "exported.pt")
+
+
+def _exporter(trained: Path, structure: Atoms) -> Exporter:
+    """Return the exporter of a trained file that supports a structure, with walls in the order of its atoms."""
+    exporter = Exporter([trained])
+    check_elements(exporter.models[0].elements, structure.numbers.tolist())
+    return exporter.in_order_of(Frame.from_atoms(structure))
 
 
 def _own(exported: Path) -> Path:

@@ -11,6 +11,7 @@ from shutil import rmtree
 from filelock import FileLock, Timeout
 
 from piwsl.errors import RunDirectoryError, reason_of
+from piwsl.runs.files import unwritable
 from piwsl.runs.provenance import log_to_file
 
 LOCK_FILE = ".lock"
@@ -111,6 +112,16 @@ class RunDirectory:
         except OSError as error:
             raise self._unwritable(error) from None
 
+    def check_regular(self) -> None:
+        """Check that the directory contains regular files, because opening a pipe would wait for another process.
+
+        Raises:
+            RunDirectoryError: An entry is neither a file nor a directory.
+        """
+        for entry in self.path.rglob("*"):
+            if entry.exists() and not entry.is_file() and not entry.is_dir():
+                raise RunDirectoryError(f"{entry}: neither a regular file nor a directory: remove it")
+
     def lock(self) -> AbstractContextManager[None]:
         """Prevent other processes from running the same job within the block; see `locked`."""
         return locked(self.path)
@@ -121,7 +132,7 @@ class RunDirectory:
 
     def _unwritable(self, error: OSError) -> RunDirectoryError:
         return RunDirectoryError(
-            f"{self.path}: cannot be written ({reason_of(error)}): choose another output=DIRECTORY"
+            f"{self.path}: cannot be written ({reason_of(error)}): make it writable, or choose another output=DIRECTORY"
         )
 
 
@@ -149,5 +160,5 @@ def locked(directory: Path, names: Sequence[str] = (LOCK_FILE,), patience: float
             except NotImplementedError:  # a file system without locks
                 continue
             except OSError as error:
-                raise RunDirectoryError(f"{directory}: cannot be written ({reason_of(error)})") from None
+                raise unwritable(directory, error) from None
         yield

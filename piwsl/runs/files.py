@@ -57,7 +57,7 @@ def atomic_path(path: Path, errors: tuple[type[Exception], ...] = (OSError,)) ->
     except errors as error:
         if isinstance(error, PiwslError) or _concerns_another_file(error, path, folder):
             raise
-        raise unwritable(path, error, "try again") from None
+        raise unwritable(path, error) from None
 
 
 def _concerns_another_file(error: Exception, path: Path, folder: Path | None) -> bool:
@@ -87,11 +87,14 @@ def writing(path: Path, errors: tuple[type[Exception], ...] = (OSError,)) -> Ite
     except errors as error:
         if isinstance(error, PiwslError):
             raise
-        raise unwritable(path, error, "continue the run") from None
+        raise unwritable(path, error) from None
 
 
-def unwritable(path: Path, error: Exception, then: str) -> RunDirectoryError:
-    """Return the error for a file or directory that cannot be written; ``then`` is the next step for the user."""
+def unwritable(path: Path, error: Exception) -> RunDirectoryError:
+    """Return the error for a file or directory that cannot be written.
+
+    The same command is always a correct next step: where it must continue a job instead, it states how.
+    """
     number = getattr(error, "errno", None)
     if number in FULL or any(text in str(error).lower() for text in _FULL_TEXTS):
         advice = "make room"
@@ -99,7 +102,7 @@ def unwritable(path: Path, error: Exception, then: str) -> RunDirectoryError:
         advice = "make it writable"
     else:
         advice = "choose another place or make it writable"
-    return RunDirectoryError(f"{path}: cannot be written ({reason_of(error)}): {advice}, then {then}")
+    return RunDirectoryError(f"{path}: cannot be written ({reason_of(error)}): {advice}, then try again")
 
 
 def write_text(path: Path, text: str) -> None:

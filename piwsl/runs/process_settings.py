@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 SWITCH = "PIWSL_PROCESS_SETTINGS"
 _HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
@@ -161,6 +161,18 @@ def _mallopt(*options: tuple[int, int]) -> bool:
         return False
     results = [mallopt(name, value) for name, value in options]
     return set(results) == {1}
+
+
+def remove_empty_compiler_cache() -> None:
+    """Remove the folder in TMPDIR that importing the compiler of torch creates, unless something was compiled.
+
+    Tested with PyTorch 2.12 (`torch._inductor.runtime.cache_dir_utils`). The compiler creates the folder again when it
+    needs it.
+    """
+    module = sys.modules.get("torch._inductor.runtime.cache_dir_utils")
+    if module is not None:
+        with suppress(OSError):
+            os.rmdir(module.default_cache_dir())
 
 
 # Up to this size, a step consists of many small operations. A second thread saves a fifth of the time at best, and

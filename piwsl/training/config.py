@@ -277,7 +277,8 @@ def check_seeds(seeds: Sequence[int]) -> None:
     Raises:
         ConfigError: There are no seeds, a seed is out of range, or a seed occurs twice.
     """
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) > LARGEST_SEED:
+    integers = all(isinstance(seed, int) and 0 <= seed <= LARGEST_SEED for seed in seeds)
+    if not seeds or not integers or len(set(seeds)) < len(seeds):
         given = shortened(",".join(map(str, seeds)), 60)
         raise ConfigError(f"seeds={given}: the seeds must be distinct integers from 0 to {LARGEST_SEED}")
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.export.trained_file import MODEL_FILE
 from piwsl.runs.config import read_mapping
-from piwsl.runs.directory import DirectoryKind
+from piwsl.runs.directory import DirectoryKind, RunDirectory
 from piwsl.runs.summary import SUMMARY_FILE, RunSummary
 from piwsl.training.config import OptimizerConfig, TrainingConfig, load_config
 from piwsl.training.metrics import Errors
@@ -100,7 +100,9 @@ def stored_config(output: Path) -> TrainingConfig:
 
     Raises:
         ConfigError: The configuration names a module that is not imported yet, or it is invalid.
+        RunDirectoryError: The directory contains something that is neither a file nor a directory.
     """
+    RunDirectory(output, TRAINING_RUN).check_regular()
     path = output / CONFIG_FILE
     named = read_mapping(path).get("imports") or []
     names = named if isinstance(named, list) else [named]

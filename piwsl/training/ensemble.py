@@ -9,11 +9,12 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import BaseModel, Field
 
 from piwsl.data.read import FrameSource
-from piwsl.errors import ConfigError, RunDirectoryError, system_errors
+from piwsl.errors import ConfigError, RunDirectoryError, public
 from piwsl.export.trained_file import ENSEMBLE_FILE, MODEL_FILE
 from piwsl.models import import_modules
 from piwsl.runs import notebook
@@ -162,7 +163,7 @@ class EnsembleResult:
         )
 
 
-@system_errors()
+@public
 def train_ensemble(
     data: FrameSource | None = None,
     *,
@@ -213,7 +214,7 @@ def train_ensemble(
         resume=resume,
         options=options,
     )
-    seeds = seeds if seeds is not None or not resume else ensemble_seeds(directory)
+    seeds = np.asarray(seeds).tolist() if seeds is not None else ensemble_seeds(directory) if resume else None
     if seeds is None:
         raise ConfigError("an ensemble needs the seeds of its members: pass for instance seeds=[1, 2, 3]")
     with resumable(lambda: resume_advice(directory)), reporting_steps(progress) as report:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from piwsl.data.formats.labels import ENERGY_KEY, FORCES_KEY, STRESS_KEY
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.read import FrameSource, as_frames
-from piwsl.errors import ConfigError, DataError, system_errors
+from piwsl.errors import ConfigError, DataError, public
 from piwsl.export.trained_file import DTYPES, TrainedModel
 from piwsl.losses.curl import Curl
 from piwsl.runs import notebook
@@ -217,7 +217,7 @@ def check_predictions_name(path: Path) -> None:
         raise ConfigError(f"{path}: predictions are written as extended XYZ: choose a file name that ends in .extxyz")
 
 
-@system_errors()
+@public
 def evaluate(
     model: str | PathLike[str] | TrainedModel,
     data: FrameSource | Sequence[str | PathLike[str]] | Mapping[str, FrameSource],

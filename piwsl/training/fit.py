@@ -222,7 +222,7 @@ def fit(
         except OSError as error:
             if error.errno not in FULL:
                 raise
-            raise unwritable(setup.output, error, "continue the run") from None
+            raise unwritable(setup.output, error) from None
         except SystemExit:  # Lightning converts Ctrl-C to SystemExit.
             raise KeyboardInterrupt from None
         except RuntimeError as error:

@@ -148,7 +148,7 @@ class ExportedPredictor(Predictor):
         """Check elements and training domain, see `Predictor.check`."""
         if not self._potential.species:
             check_exported_elements(np.array(frames.elements), self._potential)
-        check_frames(self._potential.domain, frames, self._potential.path, strict)
+        check_frames(self._potential.domain, frames, self._potential.path, strict, self._potential.copies)
 
     def portions(self, frames: FrameSet) -> Iterator[Portion]:
         """Yield the predictions for all frames, in order."""

@@ -13,7 +13,7 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.data.read import FrameSource
-from piwsl.errors import ConfigError, system_errors
+from piwsl.errors import ConfigError, public
 from piwsl.export.trained_file import DTYPES
 from piwsl.losses import FrameRandom
 from piwsl.models import Potential, import_modules
@@ -80,7 +80,7 @@ class TrainingPlan:
         return notebook.block(notebook.facts(facts), notebook.lines(f"warning: {warning}" for warning in self.warnings))
 
 
-@system_errors()
+@public
 def plan_training(
     data: FrameSource | None = None,
     *,

@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 
 from piwsl.data.read import FrameSource
-from piwsl.errors import RunDirectoryError, system_errors
+from piwsl.errors import RunDirectoryError, public
 from piwsl.export.trained_file import DTYPES, MODEL_FILE, save_trained
 from piwsl.models import import_modules
 from piwsl.runs import notebook
@@ -112,7 +112,7 @@ class TrainingResult:
         )
 
 
-@system_errors()
+@public
 def train(
     data: FrameSource | None = None,
     *,
@@ -332,6 +332,7 @@ def _summary(
     )
 
 
+@public
 def finish_training(directory: str | PathLike[str]) -> TrainingResult:
     """Write the trained file and the summary of an interrupted run from its best checkpoint.
 
@@ -346,8 +347,7 @@ def finish_training(directory: str | PathLike[str]) -> TrainingResult:
         DataError: The data of the run can no longer be read.
         ConfigError: The data of the run no longer fit its configuration.
     """
-    with system_errors():
-        return _finish_run(Path(directory))
+    return _finish_run(Path(directory))
 
 
 def _finish_run(output: Path) -> TrainingResult:

@@ -68,6 +68,8 @@ class DcdFile:
                 f"{path}: fixed atoms or four dimensions are not supported: convert it to XTC with mdconvert"
             )
         atoms, start = int(record[1]), after_titles + 12
+        if size == start:
+            raise DataError(f"{path}: contains no complete frame: nothing can be analyzed")
         if 12 * atoms > size:
             raise DataError(
                 f"{path}: the header states {atoms} atoms, but the file has no complete frame: truncated or damaged"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from piwsl.errors import DataError
+from piwsl.errors import DataError, reason_of
 from piwsl.runs.files import atomic_path, writing
 from piwsl.trajectories.frame_writer import AppendFile
 from piwsl.typing import BoolArray, FloatArray
@@ -71,16 +71,23 @@ class ThermoWriter:
 
 
 def iterate_rows(path: Path) -> Iterator[list[str]]:
-    """Yield the complete rows of a thermo.csv file without the header. An incomplete last row is skipped."""
+    """Yield the complete rows of a thermo.csv file without the header. An incomplete last row is skipped.
+
+    Raises:
+        DataError: The file is damaged.
+    """
     if not path.is_file():
         return
-    with path.open(newline="", encoding="utf-8") as stream:
-        whole_lines = (line for line in stream if line.endswith("\n"))
-        rows = csv.reader(whole_lines)
-        header = next(rows, [])
-        for row in rows:
-            if len(row) == len(header) and row[0].isdigit():
-                yield row
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            whole_lines = (line for line in stream if line.endswith("\n"))
+            rows = csv.reader(whole_lines)
+            header = next(rows, [])
+            for row in rows:
+                if len(row) == len(header) and row[0].isascii() and row[0].isdigit():
+                    yield row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: damaged ({reason_of(error)}): restore or remove the file") from None
 
 
 def read_thermo(path: Path) -> list[list[str]]:

@@ -10,6 +10,7 @@ from ase.io import read
 
 from piwsl.data.write import write_extxyz
 from piwsl.export.trained_file import load_trained, save_trained
+from tests.support.limits import limited_files
 from tests.support.models_for_tests import trained_file
 from tests.support.molecules import frame
 
@@ -41,6 +42,17 @@ def test_several_files_are_one_table(cli, exports, sets):
         2,
         ["piwsl: p.extxyz exists: replace the file with --force, or choose another write"],
     )
+
+
+def test_the_errors_are_printed_also_without_room_for_the_plot(cli, exports, sets):
+    with limited_files(2000):
+        called = cli("evaluate", exports.trained(), "water.extxyz")
+        as_json = cli("evaluate", exports.trained(), "water.extxyz", "--json")
+    message = "piwsl: water-parity.png: cannot be written (File too large): make room, then try again"
+    assert (called.code, called.errors[-1:]) == (as_json.code, as_json.errors[-1:]) == (2, [message])
+    assert "forces" in called.out
+    assert "parity plot" not in called.out
+    assert json.loads(as_json.out)["plot"] is None
 
 
 @pytest.mark.slow

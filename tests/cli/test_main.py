@@ -6,6 +6,8 @@ import pytest
 
 from piwsl import __version__
 from piwsl.cli.main import COMMANDS
+from piwsl.data.write import write_frames
+from tests.support.molecules import frame
 
 
 @pytest.mark.slow
@@ -81,3 +83,18 @@ def test_output_that_cannot_be_written_is_one_line():
         done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
     assert done.stderr == "piwsl: the operating system: No space left on device: make room, then try again\n"
+
+
+@pytest.mark.slow
+def test_nothing_is_left_among_temporary_files(tmp_path):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    write_frames([frame("H2O", seed=seed, labeled=True) for seed in range(8)], tmp_path / "water.extxyz")
+    options = ("data.train=4", "data.validation=2", "optimizer.steps=1", "loss.pisc=0", "model.channels=4")
+    line = ["train", "--data", str(tmp_path / "water.extxyz"), "--output", str(tmp_path / "run")]
+    done = command(*line, *(word for option in options for word in ("-o", option)), TMPDIR=str(temporary))
+    assert (done.returncode, list(temporary.iterdir())) == (0, []), done.stderr
+
+
+def test_messages_name_the_arguments_of_a_command(cli):
+    assert cli("learn", "--budget", "5").errors == ["piwsl: no structure: give --system NAME or STRUCTURE"]

@@ -42,7 +42,7 @@ def test_a_full_disk_ends_a_run_that_can_be_continued(kind, tmp_path: Path, monk
     assert stopped.returncode == 2, stopped.stderr
     (line,) = stopped.stderr.splitlines()
     assert line.startswith(f"piwsl: cut/trajectory.{kind}: cannot be written (")
-    assert line.endswith("make room, then continue the run")
+    assert line.endswith("make room, then try again")
     assert 0 < len(read_run(Path("cut")).frames) < 1000
     again = subprocess.run([*command, "--output", "cut", "--restart"], capture_output=True, text=True)
     assert again.returncode == 0, again.stderr

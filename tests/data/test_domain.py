@@ -13,6 +13,8 @@ from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.reference_energies import are_determined
 from piwsl.errors import DataError
 from piwsl.export.trained_file import load_trained, save_trained
+from piwsl.md.run_model import domain_warnings
+from tests.support.domains import with_domain
 from tests.support.models_for_tests import trained_model
 from tests.support.molecules import frame
 
@@ -90,6 +92,22 @@ def test_concerns(atoms, words, caplog):
         assert check_domain(DOMAIN, atoms, name)
         assert check_domain(DOMAIN, atoms, name) == []  # once
     assert check_domain(None, atoms, name, strict=True) == []
+
+
+def test_each_copy_is_compared(exports, tmp_path):
+    """Evaluation and the start of a run, with a file for two copies, which do not interact."""
+    model = with_domain(exports.openmm(copies=2), tmp_path / "copies.pt", ETHANOL)
+    both = ETHANOL + ETHANOL
+    assert DOMAIN.concerns(both, copies=2) == {}
+    assert list(DOMAIN.concerns(ETHANOL + squeezed(), copies=2)) == ["distance H-O"]
+    assert domain_warnings(model, both, model, strict=True) == []
+    assert domain_warnings(model, ETHANOL, model, strict=True) == []  # a replica
+    piwsl.evaluate(model, [Frame.from_atoms(both, 0.0)], strict=True)
+    wrong = ETHANOL + squeezed()
+    with pytest.raises(DataError, match=r"atoms O2 and H3 are 0\.50 angstrom apart"):
+        domain_warnings(model, wrong, model, strict=True)
+    with pytest.raises(DataError, match=r"atoms O2 and H3 are 0\.50 angstrom apart"):
+        piwsl.evaluate(model, [Frame.from_atoms(wrong, 0.0)], strict=True)
 
 
 def test_many_compositions_are_meant_for_others():

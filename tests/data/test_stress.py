@@ -51,6 +51,14 @@ def test_a_virial_and_a_stress_that_contradict_each_other(tmp_path):
             read_frames(path)
 
 
+def test_two_virials_that_contradict_each_other(tmp_path):
+    path, volume = written(tmp_path / "a.xyz", REF_virial=VOIGT, REF_virials=1.001 * VOIGT)
+    assert np.allclose(read_frames(path)[0].stress, -STRESS / volume, rtol=1e-12)
+    path, _ = written(tmp_path / "b.xyz", REF_virial=VOIGT, REF_virials=-VOIGT)
+    with pytest.raises(DataError, match=r"frame 0.*: REF_virial and REF_virials contradict each other"):
+        read_frames(path)
+
+
 def test_units_of_a_stress(tmp_path):
     path, volume = written(tmp_path / "a.xyz", REF_stress=VOIGT)
     assert np.allclose(read_frames(path, parse_units("eV, nm"))[0].stress, STRESS * 1e-3, rtol=1e-12)

@@ -1,6 +1,7 @@
 import sys
 from dataclasses import replace
 from importlib import import_module
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,12 +9,13 @@ import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
-from piwsl.errors import ElementError, EngineError, MissingDependencyError, ModelFileError
+from piwsl.errors import DataError, ElementError, EngineError, MissingDependencyError, ModelFileError
 from piwsl.export.evaluation import bind
 from piwsl.export.exported_file import load_exported
 from piwsl.export.exporter import Exporter
 from piwsl.export.trained_file import save_trained
 from tests.support.argon import argon_model
+from tests.support.domains import with_domain
 from tests.support.models_for_tests import trained_file, trained_model
 from tests.support.molecules import frame, oxide
 
@@ -23,6 +25,39 @@ def test_absent_torch_sim_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "piwsl.interfaces.torch_sim", raising=False)
     with pytest.raises(MissingDependencyError, match=r"Python 3\.12.*pip install 'piwsl\[torch-sim\]'"):
         import_module("piwsl.interfaces.torch_sim")
+
+
+def test_every_call_compares_distances_with_the_training_data(exports, tmp_path, monkeypatch, caplog):
+    """With a stand-in for the base class, because torch-sim needs Python 3.12."""
+    interface = ModuleType("torch_sim.models.interface")
+    interface.ModelInterface = torch.nn.Module
+    for name in ("torch_sim", "torch_sim.models"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, interface.__name__, interface)
+    monkeypatch.delitem(sys.modules, "piwsl.interfaces.torch_sim", raising=False)
+    model_class = import_module("piwsl.interfaces.torch_sim").PiwslModel
+    monkeypatch.delitem(sys.modules, "piwsl.interfaces.torch_sim")
+    ethanol = molecule("CH3CH2OH")
+    path = with_domain(exports.general(), tmp_path / "seen.pt", ethanol)
+    state = SimpleNamespace(
+        positions=torch.from_numpy(np.tile(ethanol.positions, (2, 1))),
+        atomic_numbers=torch.from_numpy(np.tile(ethanol.numbers, 2)),
+        cell=torch.zeros(2, 3, 3, dtype=torch.float64),
+        pbc=torch.zeros(3, dtype=torch.bool),
+        system_idx=torch.tensor([0] * 9 + [1] * 9),
+        n_systems=2,
+    )
+    model, strict = model_class(path), model_class(path, strict=True)
+    for one in (model, strict):
+        one(state)
+    assert "in training" not in caplog.text
+    ethanol.set_distance(2, 3, 0.6, fix=0)
+    state.positions[9:] = torch.from_numpy(ethanol.positions)
+    for _ in range(2):
+        model(state)
+        with pytest.raises(DataError, match=r"atoms O2 and H3 are 0\.60 angstrom apart"):
+            strict(state)
+    assert caplog.text.count("in training H-O were") == 1
 
 
 @pytest.fixture(scope="module")

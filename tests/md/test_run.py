@@ -7,9 +7,18 @@ from pathlib import Path
 import mdtraj
 import numpy as np
 import pytest
+from ase.build import fcc111
 from ase.io import read
 
-from piwsl.errors import ConfigError, DataError, ElementError, ModelFileError, RunDirectoryError, UnphysicalError
+from piwsl.errors import (
+    ConfigError,
+    DataError,
+    ElementError,
+    EngineError,
+    ModelFileError,
+    RunDirectoryError,
+    UnphysicalError,
+)
 from piwsl.export.exported_file import load_exported, read_exported_info
 from piwsl.interfaces.openmm.force import OpenMMForce, python_force
 from piwsl.md.engines.ase import ASEEngine
@@ -244,6 +253,17 @@ def test_a_trained_file_is_exported_into_the_run(engine, ethanol, tmp_path):
     with pytest.raises(ElementError, match="Si"):
         run_protocol(unknown, model, protocol(engine=engine), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("pbc", [(True, True, False), (False, False, True)])
+def test_slabs_and_wires_run_with_a_trained_file(pbc, exports, tmp_path):
+    slab = fcc111("C", (2, 2, 3), a=4.5, vacuum=6)
+    slab.pbc = pbc
+    model, output = exports.trained(), tmp_path / "run"
+    run = run_protocol(slab, model, protocol(engine="ase", ensemble="nve", steps=2, temperature=50), output)
+    assert (run.summary.steps_done, run.summary.model.info["target"]) == (2, "general")
+    with pytest.raises(EngineError, match=r"OpenMM supports boxes .*: choose engine='ase'"):
+        run_protocol(slab, model, protocol(steps=2), tmp_path / "openmm")
 
 
 @pytest.mark.slow

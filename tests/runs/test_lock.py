@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -6,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from piwsl.errors import RunDirectoryError
+from piwsl.md.run import run_md
 from piwsl.md.run_directory import lock_files
-from piwsl.runs.directory import locked
+from piwsl.runs.directory import DirectoryKind, RunDirectory, locked
+from piwsl.training.directory import stored_config
 
 HOLD = """
 import sys, time
@@ -56,3 +59,23 @@ def test_replicas_are_locked_one_by_one(holding, tmp_path):
         pass
     with locked(tmp_path, lock_files([2])):
         pass
+
+
+def test_a_directory_that_cannot_be_written_is_named_with_advice(tmp_path):
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "run"
+    with pytest.raises(RunDirectoryError, match=r"\): make it writable, or choose another output=DIRECTORY"):
+        RunDirectory(place, DirectoryKind("a job", ())).create()
+    with pytest.raises(RunDirectoryError, match=r"run: cannot be written \(.*\): .*, then try again"), locked(place):
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with a name")
+@pytest.mark.parametrize("name", ["config.yaml", "summary.json", "trajectory.dcd"])
+def test_a_pipe_in_a_run_directory_is_not_waited_for(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    message = f"{name}: neither a regular file nor a directory: remove it"
+    with pytest.raises(RunDirectoryError, match=message):
+        run_md(output=tmp_path, restart=True)
+    with pytest.raises(RunDirectoryError, match=message):
+        stored_config(tmp_path)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from piwsl.errors import DataError
-from piwsl.trajectories.dcd import DcdFile
+from piwsl.trajectories.dcd import DcdFile, DcdWriter
 from piwsl.trajectories.files import read_trajectory
 
 
@@ -66,8 +66,9 @@ def test_cut_header(dcd, size):
         read_trajectory(dcd)
 
 
-def test_no_whole_frame(dcd):
-    dcd.write_bytes(dcd.read_bytes()[: DcdFile.open(dcd)._start + 60])
+@pytest.mark.parametrize("rest", [0, 60])
+def test_no_whole_frame(dcd, rest):
+    dcd.write_bytes(dcd.read_bytes()[: DcdFile.open(dcd)._start + rest])
     with pytest.raises(DataError, match=r"t\.dcd: contains no complete frame"):
         read_trajectory(dcd)
 
@@ -84,3 +85,9 @@ def test_progress(dcd):
     told = []
     read_trajectory(dcd, progress=lambda done, total: told.append((done, total)))
     assert told == [(25, 25)]
+
+
+def test_a_run_of_many_atoms_that_ends_before_its_first_frame(tmp_path):
+    DcdWriter(tmp_path / "t.dcd", 100, False, 10, 0.5).close()
+    with pytest.raises(DataError, match=r"t\.dcd: contains no complete frame: nothing can be analyzed"):
+        read_trajectory(tmp_path / "t.dcd")

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from piwsl.errors import RunDirectoryError
+from piwsl.errors import DataError, RunDirectoryError
 from piwsl.trajectories.thermo import CELL_COLUMNS, COLUMNS, Energies, ThermoWriter, read_thermo
 from tests.support.limits import limited_files
 
@@ -51,3 +51,12 @@ def test_a_full_disk_is_one_line(tmp_path: Path):
     rows = read_thermo(path)
     assert [int(row[0]) for row in rows] == list(range(1, len(rows) + 1))
     assert 20_000 - 60 < path.stat().st_size <= 20_000
+
+
+@pytest.mark.parametrize("content", [b"step,a\n1,2\n\x94\xff,3\n", b"step\n" + b"1" * 200_000 + b"\n"])
+def test_a_damaged_file_is_one_line(content: bytes, tmp_path: Path):
+    (tmp_path / "thermo.csv").write_bytes(content)
+    with pytest.raises(DataError, match=r"thermo\.csv: damaged \(.*\): restore or remove the file"):
+        read_thermo(tmp_path / "thermo.csv")
+    (tmp_path / "thermo.csv").write_text("step,a\n\u00b2,3\n4,5\n", encoding="utf-8")
+    assert read_thermo(tmp_path / "thermo.csv") == [["4", "5"]]

@@ -247,7 +247,7 @@ def test_a_full_disk_is_one_line_and_leaves_whole_frames(kind, flushes, ethanol,
     made = [frame(number, ethanol) for number in range(1, 2000)]
     writer = create_trajectory(path, ethanol, protocol(kind))
     flushed, said = write_until_full(writer, made, flushes)
-    assert said == f"{path}: cannot be written (File too large): make room, then continue the run"
+    assert said == f"{path}: cannot be written (File too large): make room, then try again"
     writer.close()  # which has nothing to say any more
     raw = read_trajectory(path)
     count = len(raw.positions)

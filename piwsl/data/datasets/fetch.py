@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from piwsl.data.datasets.registry import Dataset, RemoteFile, dataset
-from piwsl.errors import DataError, MissingDependencyError, reason_of, system_errors
+from piwsl.errors import DataError, MissingDependencyError, public, reason_of
 from piwsl.runs.files import sha256, write_text
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def data_folder(folder: Path | None = None) -> Path:
     return Path(_pooch().os_cache("piwsl"))
 
 
-@system_errors()
+@public
 def fetch(name: str, folder: Path | None = None, progress: "Progress | None" = None) -> Path:
     """Download a data set if necessary, and verify it.
 

@@ -351,6 +351,8 @@ def _frame(path: Path, index: int, raw: RawFrame, units: LabelUnits, counter: La
     if positions is None or (symbols is None and numbers is None):
         raise DataError(f"{where}: Properties has no column {'pos' if positions is None else 'species'}")
     species = _atomic_numbers(where, symbols or []) if numbers is None else numbers
+    if symbols is not None and not np.array_equal(species, _atomic_numbers(where, symbols)):
+        raise DataError(f"{where}: its columns of symbols and atomic numbers contradict each other: keep one of them")
     cell, pbc = _cell(where, info, raw.cell)
     found = {**columns, **info}
     labels = find_labels(found, found)

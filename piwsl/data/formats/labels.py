@@ -1,7 +1,7 @@
 """Find labels in files by name, convert them to eV and angstrom, and validate them."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class RawLabels:
         forces: Forces (n, 3).
         stress: 9 or 6 components (xx, yy, zz, yz, xz, xy), positive under tension.
         virial: 9 or 6 components; the stress is -virial / volume.
+        second_virial: Virial under a second name.
         from_results: Whether the labels are calculator results stored by ASE.
         names: Names under which the labels were found in the file.
         other_energy: Energy that was not used, because the forces belong to the free energy.
@@ -54,6 +55,7 @@ class RawLabels:
     forces: Any = None
     stress: Any = None
     virial: Any = None
+    second_virial: Any = None
     from_results: bool = False
     names: tuple[str, ...] = ()
     other_energy: Any = None
@@ -84,12 +86,13 @@ def find_labels(named: Mapping[str, Any], results: Mapping[str, Any]) -> RawLabe
     }
     other_names = tuple(key for key in (ENERGY_SPREAD_KEY, FORCE_SPREAD_KEY) if named.get(key) is not None)
     other_names += (KIND_KEY,) if others["config_type"] else ()
-    virial_key = next((key for key in VIRIAL_KEYS if named.get(key) is not None), "")
-    keys = (ENERGY_KEY, FORCES_KEY, STRESS_KEY, virial_key)
+    keys = (ENERGY_KEY, FORCES_KEY, STRESS_KEY, *VIRIAL_KEYS)
     names = tuple(key for key in keys if named.get(key) is not None)
     if names:
-        energy, forces, stress, virial = (named.get(key) for key in keys)
-        return RawLabels(energy, forces, stress, virial, names=names + other_names, **others)
+        energy, forces, stress = (named.get(key) for key in keys[:3])
+        virials = [named[key] for key in VIRIAL_KEYS if key in names]
+        virial, second = [*virials, None, None][:2]
+        return RawLabels(energy, forces, stress, virial, second, names=names + other_names, **others)
     energy, free, forces, stress = (results.get(name) for name in RESULTS)
     differs = free is not None and (energy is None or not _equal(energy, free))
     takes_free = differs and (energy is None or forces is not None or stress is not None)
@@ -300,18 +303,23 @@ def _array(where: str, name: str, value: Any) -> FloatArray | None:
 
 def _stress(where: str, labels: RawLabels, cell: FloatArray, pbc: PBC, units: LabelUnits) -> FloatArray:
     """Return the stress (3, 3) in eV/angstrom^3; NaN without a label."""
-    if labels.stress is not None:
-        stress = _tensor(where, "stress", labels.stress) * units.stress
-        if labels.virial is not None and all(pbc):
-            of_virial = _stress(where, replace(labels, stress=None), cell, pbc, units)
-            if np.abs(of_virial - stress).max() > _ROUNDED + _DIFFERENT * np.abs(stress).max():
-                names = " and ".join(name for name in labels.names if name in (STRESS_KEY, *VIRIAL_KEYS))
-                raise DataError(
-                    f"{where}: {names} contradict each other, because a stress is -virial / volume: keep one of them"
-                )
-        return stress
-    if labels.virial is None:
+    found = [] if labels.stress is None else [_tensor(where, "stress", labels.stress) * units.stress]
+    if all(pbc) or not found:
+        virials = [virial for virial in (labels.virial, labels.second_virial) if virial is not None]
+        found += [_stress_of_virial(where, virial, cell, pbc, units) for virial in virials]
+    if not found:
         return np.full((3, 3), np.nan)
+    first, *others = found
+    for other in others:
+        if np.abs(other - first).max() > _ROUNDED + _DIFFERENT * np.abs(first).max():
+            names = " and ".join(name for name in labels.names if name in (STRESS_KEY, *VIRIAL_KEYS))
+            raise DataError(
+                f"{where}: {names} contradict each other, because a stress is -virial / volume: keep one of them"
+            )
+    return first
+
+
+def _stress_of_virial(where: str, virial: Any, cell: FloatArray, pbc: PBC, units: LabelUnits) -> FloatArray:
     volume = abs(float(np.linalg.det(cell))) * units.length**3
     if volume == 0.0 and not any(pbc):
         raise DataError(
@@ -319,7 +327,7 @@ def _stress(where: str, labels: RawLabels, cell: FloatArray, pbc: PBC, units: La
         )
     if volume == 0.0:
         return np.full((3, 3), np.nan)
-    return -_tensor(where, "virial", labels.virial) * units.energy / volume
+    return -_tensor(where, "virial", virial) * units.energy / volume
 
 
 def _tensor(where: str, name: str, value: Any) -> FloatArray:

@@ -10,12 +10,12 @@ from piwsl.data.labeling.dynamics import FRAMES_FILE, SamplingPlan, sample_and_l
 from piwsl.data.labeling.structures import label_frames
 from piwsl.data.read import FrameSource, as_frames, read_frames
 from piwsl.data.systems import Structure, find_structure
-from piwsl.errors import ConfigError, system_errors
+from piwsl.errors import ConfigError, public
 from piwsl.runs.executors import Executor, LocalProcesses
 from piwsl.runs.progress import counting
 
 
-@system_errors()
+@public
 def label(
     structures: FrameSource,
     method: str = SamplingPlan.method,
@@ -63,7 +63,7 @@ def label(
     return FrameSet(labeled.frames, done.file, notes, labeled.files)
 
 
-@system_errors()
+@public
 def sample(
     structure: Structure | None = None,
     method: str = SamplingPlan.method,

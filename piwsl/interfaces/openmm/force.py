@@ -14,7 +14,7 @@ from ase import Atoms
 from piwsl.compat.openmm import plain_value, state_positions
 from piwsl.data.charges import NO_CHARGE, ChargeSpin, given_charge
 from piwsl.data.domain import check_domain
-from piwsl.errors import ConfigError, DataError, EngineError, PiwslError
+from piwsl.errors import ConfigError, DataError, EngineError, PiwslError, public
 from piwsl.export.evaluation import bind, check_charge, check_given_charge, check_species, check_width
 from piwsl.export.exported_file import ExportedPotential, ExportedRecord, load_exported, read_exported_info
 from piwsl.export.loading import open_model
@@ -52,6 +52,7 @@ class OpenMMForce:
     reason: str
 
 
+@public
 def openmm_force(
     model: str | Path,
     topology_or_species: Any,
@@ -284,6 +285,7 @@ class ForceCallable:
         self._potential = potential
         self._stated = stated
         self._atoms = None if atoms is None else np.array(atoms)
+        self._largest = max(atoms or [0])
         self._species = np.asarray(species)
         self._pbc = pbc
         self._bound = bind(potential, self._species, pbc, stated)
@@ -296,8 +298,8 @@ class ForceCallable:
                 error is a `PiwslError`.
         """
         try:
-            everything = state_positions(state) * NANOMETER
-            positions = everything if self._atoms is None else self._selected(everything)
+            everything = state_positions(state)
+            positions = (everything if self._atoms is None else self._selected(everything)) * NANOMETER
             cell = plain_value(state.getPeriodicBoxVectors(asNumpy=True)) * NANOMETER if any(self._pbc) else None
             if self._check_box and cell is not None and np.array_equal(cell / NANOMETER, DEFAULT_BOX):
                 raise DataError(UNSET_BOX)
@@ -310,17 +312,16 @@ class ForceCallable:
         forces = result.forces * (NANOMETER / KJ_PER_MOL)
         if self._atoms is None:
             return result.energy / KJ_PER_MOL, forces
-        spread = np.zeros_like(everything)
+        spread = np.zeros(everything.shape)  # zeros_like writes the zeros, which takes longer
         spread[self._atoms] = forces
         return result.energy / KJ_PER_MOL, spread
 
     def _selected(self, positions: FloatArray) -> FloatArray:
         """Return the positions of the particles on which the potential acts, from those of all particles."""
         assert self._atoms is not None
-        largest = int(self._atoms.max())
-        if largest >= len(positions):
+        if self._largest >= len(positions):
             raise DataError(
-                f"the System has {len(positions)} particles, but the force acts on particle {largest}: pass the "
+                f"the System has {len(positions)} particles, but the force acts on particle {self._largest}: pass the "
                 "topology of this System to openmm_force"
             )
         selected: FloatArray = positions[self._atoms]

@@ -24,6 +24,11 @@ def described_system(topology_or_species: Any) -> tuple[IntArray, FloatArray | N
         topology = topology_or_species
         numbers = [0 if atom.element is None else atom.element.atomic_number for atom in topology.atoms()]
         return np.array(numbers, dtype=np.int64), _angstrom(topology)
+    if not isinstance(topology_or_species, Iterable):
+        raise ElementError(
+            f"{quoted(topology_or_species)} is neither a topology nor atomic numbers: pass the Topology of the System, "
+            "or one atomic number per particle"
+        )
     values = list(topology_or_species)
     for particle, value in enumerate(values):
         number = _integer(value)

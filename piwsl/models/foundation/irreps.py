@@ -1,13 +1,15 @@
 """Records of e3nn: irreducible representations, and linear maps and products between them."""
 
 import re
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from piwsl.errors import ModelFileError
-from piwsl.models.foundation.pickled import Name, Record
+from piwsl.models.foundation.pickled import Name, Record, shown
+from piwsl.models.networks.symmetric_products import product_basis
 
 KNOWN = {
     "e3nn.math._normalize_activation.normalize2mom",
@@ -35,7 +37,7 @@ def irreps(value: Any) -> list[tuple[int, int]]:
     entries = []
     for multiplicity, degree, parity in _parsed(value) if isinstance(value, str) else _recorded(value):
         if parity != (-1) ** degree:
-            raise ValueError(f"tensors of degree {degree} and parity {parity}")
+            raise ValueError(f"tensors of degree {shown(degree)} and parity {shown(parity)}")
         entries.append((int(multiplicity), int(degree)))
     return entries
 
@@ -87,7 +89,7 @@ def element_maps(product: Record) -> dict[tuple[int, int], Tensor]:
     for instruction in product.attribute("instructions"):
         source, _, target, mode, has_weight, factor, (inputs, elements, outputs) = instruction.arguments
         if mode != "uvw" or not has_weight:
-            raise ValueError(f"a product with the connection {mode}")
+            raise ValueError(f"a product with the connection {shown(mode)}")
         size = inputs * elements * outputs
         block = weight[start : start + size].reshape(inputs, elements, outputs).transpose(0, 1)
         start += size
@@ -111,7 +113,7 @@ def network_weights(network: Record) -> list[Tensor]:
         weight = layer.attribute("weight").to(torch.float64)
         variance = (layer.attribute("var_in"), layer.attribute("var_out"))
         if variance != (1, 1):
-            raise ValueError(f"a network with the variances {variance}")
+            raise ValueError("a network with variances other than one")
         weights.append(factor * len(weight) ** -0.5 * weight.t())
         act = layer.attribute("act")
         factor = silu_factor(act) if number < count - 1 else 1.0
@@ -128,8 +130,38 @@ def silu_factor(activation: Any) -> float:
     """
     function = activation.attribute("f") if isinstance(activation, Record) else None
     if not isinstance(function, Name) or function.name != "torch.nn.functional.silu":
-        raise ValueError(f"the activation {function.name if isinstance(function, Name) else activation}")
+        raise ValueError(f"the activation {shown(function)}")
     return float(activation.attribute("cst"))
+
+
+def product_weights(matrix: Tensor, weights: Tensor, largest: int, factors: int, degree: int) -> Tensor:
+    """Convert the weights of products with other coefficients to weights (elements, K, C) for the basis of piwsl.
+
+    Args:
+        matrix: Coefficients ([2 L + 1,] D, ..., D, k) of k products of equal factors.
+        weights: Weights (elements, k, C) of these products.
+        largest: Largest degree of the factors.
+        factors: Number of factors.
+        degree: Degree L of the products.
+
+    Raises:
+        ValueError: The products are not equivariant, or their factors have other degrees.
+    """
+    size, count = (largest + 1) ** 2, matrix.shape[-1]
+    if matrix.shape[-2] != size or matrix.numel() != (2 * degree + 1) * size**factors * count:
+        raise ValueError("products of tensors of other degrees")
+    matrix = matrix.reshape(2 * degree + 1, -1, count)
+    basis = product_basis(largest, factors, degree)
+    # Coefficients of equal monomials are added, because the factors are equal.
+    number = {tuple(row): place for place, row in enumerate(basis.monomials.tolist())}
+    index = torch.tensor([number.get(tuple(sorted(row)), len(number)) for row in product(range(size), repeat=factors)])
+    symmetric = torch.zeros(2 * degree + 1, len(number) + 1, count, dtype=torch.float64).index_add(1, index, matrix)
+    change = torch.einsum("mpK,mpk->Kk", basis.coefficients, symmetric[:, :-1])
+    rest = symmetric.clone()
+    rest[:, :-1] -= torch.einsum("mpK,Kk->mpk", basis.coefficients, change)
+    if float(torch.linalg.vector_norm(rest)) > 1e-4 * max(1.0, float(torch.linalg.vector_norm(symmetric))):
+        raise ValueError("products that are not equivariant")
+    return torch.einsum("Kk,zkc->zKc", change, weights)
 
 
 def refused(path: Any, what: object) -> ModelFileError:

@@ -1,7 +1,7 @@
 """Reader for MACE models in files of mace-torch 0.3."""
 
 import re
-from itertools import product
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,21 @@ import torch
 from ase.data import covalent_radii
 from torch import Tensor
 
-from piwsl.errors import ConfigError, ModelFileError
+from piwsl.errors import ConfigError, ModelFileError, shortened
 from piwsl.models.build import ModelConfig
 from piwsl.models.foundation.description import FoundationModel, Origin
 from piwsl.models.foundation.irreps import KNOWN as KNOWN_E3NN
-from piwsl.models.foundation.irreps import element_maps, irreps, linear_maps, network_weights, refused, silu_factor
-from piwsl.models.foundation.pickled import Record, read_pickled, tensors_of
+from piwsl.models.foundation.irreps import (
+    element_maps,
+    irreps,
+    linear_maps,
+    network_weights,
+    product_weights,
+    refused,
+    silu_factor,
+)
+from piwsl.models.foundation.pickled import Record, conversion_errors, read_pickled, shown, tensors_of
 from piwsl.models.networks.spherical_layers import convolution_paths
-from piwsl.models.networks.symmetric_products import product_basis
 
 ROOTS = {"mace.modules.models.ScaleShiftMACE", "mace.modules.models.MACE"}
 _KINDS = {
@@ -92,14 +99,18 @@ def convert_mace(model: Record, path: Path, source: str, license: str | None, he
         raise ModelFileError(f"{path}: contains {model.name}, not a MACE model")
     for name, allowed in _REQUIRED.items():
         if model.attribute(name, allowed[0]) not in allowed:
-            raise refused(path, f"the option {name}={model.attribute(name)!r}")
-    heads = [str(name) for name in model.attribute("heads") or ["Default"]]
-    number = _head(heads, head, path)
-    try:
+            raise refused(path, f"the option {name}={shown(model.attribute(name))}")
+    with conversion_errors(path, "a MACE model"):
+        heads = _heads(model)
+        number = _head(heads, head, path)
         return _Converter(model, path, number).convert(source, license or _LICENSE, heads[number])
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ModelFileError(f"{path}: not a MACE model that piwsl represents ({reason[:200]})") from None
+
+
+def _heads(model: Record) -> list[str]:
+    heads = model.attribute("heads") or ["Default"]
+    if not isinstance(heads, list | tuple) or not all(isinstance(name, str) for name in heads):
+        raise TypeError("heads that are no names")
+    return list(heads)
 
 
 def _head(heads: list[str], head: str | None, path: Path) -> int:
@@ -107,7 +118,7 @@ def _head(heads: list[str], head: str | None, path: Path) -> int:
         return 0
     if head not in heads:
         asked = "choose one" if head is None else f"not {head!r}"
-        raise ConfigError(f"{path}: its heads are {', '.join(heads)}: {asked} with head='NAME'")
+        raise ConfigError(f"{path}: its heads are {shortened(', '.join(heads))}: {asked} with head='NAME'")
     return heads.index(head)
 
 
@@ -134,6 +145,7 @@ class _Converter:
         self._read_out(options)
         scale, shift = self._scale_and_shift()
         self._repulsion(options)
+        self._check_sizes(options)
         energies = self.model.attribute("atomic_energies_fn").attribute("atomic_energies").to(torch.float64)
         energies = energies.reshape(-1, len(self.elements))
         own = energies[self.head if len(energies) > 1 else 0]
@@ -152,6 +164,25 @@ class _Converter:
                 source=source,
             ),
         )
+
+    def _check_sizes(self, options: dict[str, Any]) -> None:
+        """Compare the largest tensors with the options, because the network allocates memory for its options.
+
+        Raises:
+            ValueError: A tensor has another size, so that the network may be far larger than the file.
+        """
+        elements, channels = len(self.elements), options["channels"]
+        radial = [options["radial_size"], *options["radial_layers"]]
+        expected: dict[str, tuple[int, ...]] = {"embedding.weight": (elements, channels)}
+        for number in range(len(self.interactions)):
+            prefix = f"layers.{number}"
+            expected[f"{prefix}.skip.weights"] = (elements, channels, channels)
+            expected[f"{prefix}.products.weights"] = (channels,)
+            for place, (inputs, outputs) in enumerate(pairwise(radial)):
+                expected[f"{prefix}.filters.layers.{place}.weight"] = (outputs, inputs)
+        for name, size in expected.items():
+            if tuple(self.tensors[name].shape[-len(size) :]) != size:
+                raise ValueError(f"the size of {name} contradicts the options")
 
     def _list(self, name: str) -> list[Record]:
         modules = self.model.attribute(name).attribute("_modules")
@@ -174,7 +205,8 @@ class _Converter:
         if directions != [(1, degree) for degree in range(len(directions))]:
             raise ValueError(f"directions with {directions}")
         radial = self.model.attribute("radial_embedding")
-        hidden_layers = [list(one.attribute("conv_tp_weights").attribute("hs"))[1:-1] for one in self.interactions]
+        networks = [one.attribute("conv_tp_weights").attribute("hs") for one in self.interactions]
+        hidden_layers = [[int(size) for size in sizes[1:-1]] for sizes in networks]
         if any(layers != hidden_layers[0] for layers in hidden_layers):
             raise ValueError(f"radial networks of the sizes {hidden_layers}")
         last = irreps(self.readouts[-1].attribute("hidden_irreps"))
@@ -264,7 +296,7 @@ class _Converter:
         for place, instruction in enumerate(convolution.attribute("instructions")):
             source, direction, target, mode, has_weight, factor, _ = instruction.arguments
             if mode != "uvu" or not has_weight or target in by_target:
-                raise ValueError(f"a convolution with the connection {mode}")
+                raise ValueError(f"a convolution with the connection {shown(mode)}")
             degree = targets[target][1]
             path = by_target[target] = features[source], direction, degree
             by_path[path] = last[place] * (factor / (2 * degree + 1) ** 0.5)
@@ -319,7 +351,7 @@ class _Converter:
                 if flag in tensors and bool(tensors[flag]):
                     weights = torch.zeros_like(weights)
                 matrix = tensors[f"U_matrix_{factors}"].to(torch.float64)
-                parts.append(_in_basis(matrix, weights, largest, factors, degree))
+                parts.append(product_weights(matrix, weights, largest, factors, degree))
         self.tensors[f"{prefix}.products.weights"] = torch.cat(parts, dim=1)
 
     def _read_out(self, options: dict[str, Any]) -> None:
@@ -368,33 +400,3 @@ class _Converter:
         self.tensors["repulsions.0.coefficients"] = repulsion.attribute("c")
         self.tensors["repulsions.0.power"] = repulsion.attribute("a_exp").reshape(())
         self.tensors["repulsions.0.length"] = repulsion.attribute("a_prefactor").reshape(())
-
-
-def _in_basis(matrix: Tensor, weights: Tensor, largest: int, factors: int, degree: int) -> Tensor:
-    """Convert the weights of products with other coefficients to weights (elements, K, C) for the basis of piwsl.
-
-    Args:
-        matrix: Coefficients ([2 L + 1,] D, ..., D, k) of k products of equal factors.
-        weights: Weights (elements, k, C) of these products.
-        largest: Largest degree of the factors.
-        factors: Number of factors.
-        degree: Degree L of the products.
-
-    Raises:
-        ValueError: The products are not equivariant, or their factors have other degrees.
-    """
-    size, count = (largest + 1) ** 2, matrix.shape[-1]
-    if matrix.shape[-2] != size or matrix.numel() != (2 * degree + 1) * size**factors * count:
-        raise ValueError("products of tensors of other degrees")
-    matrix = matrix.reshape(2 * degree + 1, -1, count)
-    basis = product_basis(largest, factors, degree)
-    # Coefficients of equal monomials are added, because the factors are equal.
-    number = {tuple(row): place for place, row in enumerate(basis.monomials.tolist())}
-    index = torch.tensor([number.get(tuple(sorted(row)), len(number)) for row in product(range(size), repeat=factors)])
-    symmetric = torch.zeros(2 * degree + 1, len(number) + 1, count, dtype=torch.float64).index_add(1, index, matrix)
-    change = torch.einsum("mpK,mpk->Kk", basis.coefficients, symmetric[:, :-1])
-    rest = symmetric.clone()
-    rest[:, :-1] -= torch.einsum("mpK,Kk->mpk", basis.coefficients, change)
-    if float(torch.linalg.vector_norm(rest)) > 1e-4 * max(1.0, float(torch.linalg.vector_norm(symmetric))):
-        raise ValueError("products that are not equivariant")
-    return torch.einsum("Kk,zkc->zKc", change, weights)

@@ -6,8 +6,10 @@ arguments and its state. Only tensors and Python's containers become actual obje
 file is rejected.
 """
 
+import math
 import pickletools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from piwsl.errors import ModelFileError, reason_of
+from piwsl.errors import ModelFileError, quoted, reason_of, shortened
 from piwsl.models.foundation.archive import Archive, strided
 
 # Names that files of PyTorch contain in addition to the names of the model.
@@ -56,6 +58,9 @@ _STORAGES = {
     "torch.LongStorage": torch.int64,
 }
 _MOST_DIMENSIONS = 16
+# Bytes of the copies that a pickle may request, in addition to a multiple of the size of the file. A few bytes of a
+# pickle can copy a large object again.
+_COPIED, _COPIES = 2**28, 4
 _KEYS = (str, int, float, bool, type(None))
 
 
@@ -93,6 +98,37 @@ class Record:
             if isinstance(members, dict) and name in members:
                 return members[name]
         return default
+
+
+def shown(value: Any, inner: bool = False) -> str:
+    """Return a value from a file for use in a message.
+
+    Objects inside of lists are named by their type, because nested lists that share their parts can have texts of
+    exponential length.
+    """
+    if isinstance(value, Record | Name):
+        return value.name
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, list | tuple) and not inner:
+        return f"[{', '.join(shown(one, inner=True) for one in value[:8])}{', ...' if len(value) > 8 else ''}]"
+    short = isinstance(value, int) and value.bit_length() < 64
+    return repr(value) if short or isinstance(value, float | None) else type(value).__name__
+
+
+@contextmanager
+def conversion_errors(path: Path, what: str) -> Iterator[None]:
+    """Convert errors about unexpected content of a file to a one-line ModelFileError.
+
+    Args:
+        path: Path of the file.
+        what: Kind of the model with its article.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = shortened(" ".join(str(error).split()) or type(error).__name__)
+        raise ModelFileError(f"{path}: not {what} that piwsl represents ({reason})") from None
 
 
 def read_pickled(path: Path, known: Collection[str]) -> Record:
@@ -167,6 +203,7 @@ class _Machine:
         self.outer: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.storages: dict[str, Tensor] = {}
+        self.budget = _COPIED + _COPIES * archive.path.stat().st_size
 
     def run(self, program: bytes) -> Any:
         """Execute a program and return the object that it describes."""
@@ -193,6 +230,8 @@ class _Machine:
     def _name(self, argument: str | None) -> None:
         if argument is None:
             name, module = self.stack.pop(), self.stack.pop()
+            if not isinstance(name, str) or not isinstance(module, str):
+                raise TypeError("a name that is no text")
             full = f"{module}.{name}"
         else:
             full = argument.replace(" ", ".", 1)
@@ -248,28 +287,44 @@ class _Machine:
             raise self._refused("a call of something that is no named class or function")
         self.stack.append(self._made(maker.name, arguments))
 
+    def _spend(self, size: int) -> None:
+        """Count the bytes of a copy."""
+        self.budget -= size
+        if self.budget < 0:
+            raise self._refused("far more copies of its content than the size of the file allows")
+
     def _made(self, name: str, arguments: tuple[Any, ...]) -> Any:
         if name == "collections.OrderedDict":
             return {}
         if name in ("__builtin__.set", "builtins.set"):
-            return list(arguments[0]) if arguments else []
+            return self._items(arguments[0]) if arguments else []
         if name == "torch.Size":
-            return tuple(arguments[0])
-        if name == "_codecs.encode":
-            return str(arguments[0]).encode("latin1")
+            return tuple(self._items(arguments[0]))
+        if name == "_codecs.encode" and isinstance(arguments[0], str):
+            self._spend(len(arguments[0]))
+            return arguments[0].encode("latin1")
         if name == "torch._utils._rebuild_parameter":
             return arguments[0]
         if name == "torch._utils._rebuild_tensor_v2":
             return self._tensor(*arguments[:4])
         return Record(name, arguments)
 
+    def _items(self, value: Any) -> list[Any]:
+        if not isinstance(value, list | tuple):
+            raise TypeError("elements of an object that is no list")
+        self._spend(8 * len(value))
+        return list(value)
+
     def _tensor(self, storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-        whole = all(isinstance(value, int) for value in (offset, *size, *stride))
+        whole = all(isinstance(value, int) and value.bit_length() < 64 for value in (offset, *size, *stride))
         view = None
         if isinstance(storage, Tensor) and whole and len(size) <= _MOST_DIMENSIONS:
+            self._spend(min(math.prod(size), len(storage)) * storage.element_size())
             view = strided(storage, offset, tuple(size), tuple(stride))
         if view is None:
-            raise ModelFileError(f"{self.archive.path}: a tensor of size {size} does not fit its storage: refused")
+            raise ModelFileError(
+                f"{self.archive.path}: a tensor of size {shown(size)} does not fit its storage: refused"
+            )
         return view
 
     def persistent(self, _: Any) -> None:

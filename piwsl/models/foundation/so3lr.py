@@ -10,7 +10,7 @@ from torch import Tensor
 from piwsl.errors import ModelFileError
 from piwsl.models.build import ModelConfig
 from piwsl.models.foundation.description import FoundationModel, Origin
-from piwsl.models.foundation.pickled import Name, Record, read_pickled, tensors_of
+from piwsl.models.foundation.pickled import Name, Record, conversion_errors, read_pickled, shown, tensors_of
 from piwsl.typing import MAX_ATOMIC_NUMBER
 
 ROOT = "so3krates_torch.modules.models.SO3LR"
@@ -103,12 +103,19 @@ def convert_so3lr(
     """Convert the record of a module. Arguments and errors are the same as for `read_so3lr`."""
     if model.name != ROOT:
         raise ModelFileError(f"{path}: contains {model.name}, not {ROOT}")
+    with conversion_errors(path, "an SO3LR model"):
+        return _converted_model(model, path, source, license, charge, unpaired_electrons)
+
+
+def _converted_model(
+    model: Record, path: Path, source: str, license: str, charge: int, unpaired_electrons: int
+) -> FoundationModel:
     _check_options(model, path)
     if model.attribute("use_pme"):
         raise ModelFileError(f"{path}: option use_pme is True: piwsl supports only sums up to a cutoff")
     degrees = model.attribute("degrees")
     if degrees != list(range(1, len(degrees) + 1)):
-        raise ModelFileError(f"{path}: degrees {degrees}: piwsl supports 1, 2, ... without gaps")
+        raise ModelFileError(f"{path}: degrees {shown(degrees)}: piwsl supports 1, 2, ... without gaps")
     config = ModelConfig(
         network="so3lr",
         cutoff=float(model.attribute("r_max_lr") or _CUTOFF),
@@ -151,7 +158,7 @@ def _check_options(model: Record, path: Path) -> None:
         if isinstance(value, Name):
             value = value.name
         if value != expected:
-            raise ModelFileError(f"{path}: option {name} is {value!r}: piwsl supports only {expected!r}")
+            raise ModelFileError(f"{path}: option {name} is {shown(value)}: piwsl supports only {expected!r}")
 
 
 def _elements(tensors: dict[str, Tensor]) -> list[int]:

@@ -4,8 +4,9 @@ Equation numbers refer to the paper. The weights include all normalization facto
 """
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import torch
 from ase.data import covalent_radii
@@ -23,6 +24,9 @@ from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, Structu
 InteractionKind = Literal["residual", "agnostic", "density", "residual-density"]
 """Kinds of interactions. Kinds with a density divide the messages by a learned number of neighbors."""
 
+Degree: TypeAlias = Annotated[int, Field(ge=0, le=6)]
+# Largest number of monomials of one order in the products. Up to this number, they are found in about five seconds.
+MOST_MONOMIALS = 25_000
 
 # It scales initial sums over neighbors and their products to order one. Imported weights contain their own factor.
 TYPICAL_NEIGHBORS = 8.0
@@ -267,13 +271,31 @@ class MACE(nn.Module):
     own_repulsion: ClassVar[bool] = True
     head_weights: ClassVar[tuple[str, ...]] = ("early_readouts", "readout")
 
+    @staticmethod
+    def check_options(options: Mapping[str, Any]) -> None:
+        """Check that the products are not too many.
+
+        Raises:
+            ConfigError: The products have more than `MOST_MONOMIALS` monomials.
+        """
+        degree, order = options["largest_degree"], max(options["correlations"])
+        if math.comb((degree + 1) ** 2 + order - 1, order) > MOST_MONOMIALS:
+            raise ConfigError(
+                f"largest_degree={degree} with products of order {order} needs too much memory: reduce largest_degree "
+                "or correlations"
+            )
+
     def __init__(
         self,
         cutoff: float = 5.0,
-        elements: Annotated[tuple[int, ...], Field(min_length=1, description="atomic numbers")] = (1, 6, 7, 8),
+        elements: Annotated[
+            tuple[int, ...], Field(min_length=1, max_length=MAX_ATOMIC_NUMBER, description="atomic numbers")
+        ] = (1, 6, 7, 8),
         channels: Annotated[int, Field(ge=1, le=1024, description="channels of each degree")] = 64,
-        hidden_degrees: Annotated[tuple[int, ...], Field(min_length=1, description="degrees of features")] = (0, 1),
-        largest_degree: Annotated[int, Field(ge=0, le=6, description="largest degree of directions")] = 3,
+        hidden_degrees: Annotated[
+            tuple[Degree, ...], Field(min_length=1, max_length=7, description="degrees of features")
+        ] = (0, 1),
+        largest_degree: Annotated[Degree, Field(description="largest degree of directions")] = 3,
         correlations: Annotated[
             tuple[int, ...], Field(min_length=1, max_length=12, description="order of products of each layer")
         ] = (3, 3),
@@ -281,7 +303,10 @@ class MACE(nn.Module):
         interaction: Annotated[InteractionKind, Field(description="other interactions")] = "residual",
         radial_size: RadialSize = 8,
         cutoff_power: Annotated[int, Field(ge=2, le=20, description="power of the cutoff polynomial")] = 6,
-        radial_layers: Annotated[tuple[int, ...], Field(description="hidden layers of radial networks")] = (64, 64, 64),
+        radial_layers: Annotated[
+            tuple[Annotated[int, Field(ge=1, le=1024)], ...],
+            Field(max_length=8, description="hidden layers of radial networks"),
+        ] = (64, 64, 64),
         readout_width: Annotated[int, Field(ge=1, le=1024, description="hidden layer of the last readout")] = 16,
         pair_repulsion: Annotated[bool, Field(description="repulsion of nuclei")] = False,
         last_readout_only: Annotated[bool, Field(description="only the readout of the last layer")] = False,

@@ -6,7 +6,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from piwsl.data.read import FrameSource
-from piwsl.errors import ConfigError, MissingDependencyError, system_errors
+from piwsl.errors import ConfigError, MissingDependencyError, public
 from piwsl.runs.progress import Step, reporting
 from piwsl.training.distributed.processes import launched_processes
 from piwsl.training.frames import TrainingFrames
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from piwsl.training.tuning.run import TuneResult
 
 
-@system_errors()
+@public
 def tune(
     config: Config,
     *,

@@ -99,6 +99,7 @@ def test_line_ends_and_byte_order_mark(tmp_path, ends):
         (one("Properties=species:S:1:pos:R"), "expected NAME:TYPE:COUNT"),
         (one("Properties=species:S:1:pos:R:3:forces:R:1000000000"), "names the column"),
         (one("Properties=species:S:1:xyz:R:3"), "Properties has no column pos"),
+        (one("Properties=species:S:1:Z:I:1:pos:R:3", "O 8 0 0 0\nH 1 1 0 0\nH 7 0 1 0\n"), "atomic numbers contradict"),
         (one('pbc="T F" ' + PLAIN), "pbc is"),
         (one('pbc="T T T" ' + PLAIN), "periodic but without a cell: add the lattice vectors"),
         (one('Lattice="4 0 0 0 4 0 4 4 0" ' + PLAIN), "the cell is flat"),

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from ase import Atoms
+from pydantic import ValidationError
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, ElementError, ModelFileError
 from piwsl.losses.forward_mode import directional_derivative
 from piwsl.models import ModelConfig, build_network, build_potential
-from piwsl.models.foundation.mace import read_mace
+from piwsl.models.foundation.mace import KNOWN, convert_mace, read_mace
+from piwsl.models.foundation.pickled import read_pickled
 from piwsl.testing import check_network
 from tests.support.foundation_files import changed_file
 from tests.support.molecules import frame
@@ -71,11 +73,21 @@ def test_heads_that_are_not_there_are_named(files):
             read_mace(files / "mace_agnostic_heads.model", source="test", head=head)
 
 
+def nested():
+    """Return a small object whose text would be larger than any memory."""
+    value: list[object] = []
+    for _ in range(60):
+        value = [value, value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
         ({"use_so3": True}, "contains the option use_so3=True, which piwsl does not represent"),
         ({"embedding_specs": {"charge": {}}}, "contains the option embedding_specs="),
+        ({"embedding_specs": nested()}, r"contains the option embedding_specs=\[list, list\], which"),
+        ({"heads": nested()}, "heads that are no names"),
         ({"atomic_numbers": None}, "not a MACE model that piwsl represents"),
     ],
 )
@@ -131,6 +143,30 @@ def test_the_directional_derivative_equals_the_forces_and_reaches_the_weights(fi
 def test_options_that_contradict_each_other(options, message):
     with pytest.raises(ConfigError, match=message):
         build_network(ModelConfig(network="mace", **options))
+
+
+def test_tensors_must_have_the_sizes_of_the_options(files):
+    """The network would allocate memory for the options before it loads the tensors."""
+    path = files / "mace_residual.model"
+    model = read_pickled(path, KNOWN)
+    model.state["_buffers"]["atomic_numbers"] = torch.arange(1, 101)
+    with pytest.raises(ModelFileError, match=r"the size of embedding\.weight contradicts the options"):
+        convert_mace(model, path, "test", None, None)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"elements": tuple(range(1, 121))},
+        {"hidden_degrees": (0, 7)},
+        {"radial_layers": (8,) * 9},
+        {"radial_layers": (1025,)},
+        {"largest_degree": 6, "correlations": (1, 4)},
+    ],
+)
+def test_sizes_have_limits(options):
+    with pytest.raises(ValidationError):
+        ModelConfig(network="mace", **options)
 
 
 def test_an_element_that_the_network_lacks_is_an_error():

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import resource
 import struct
 import tracemalloc
 import zipfile
@@ -104,6 +105,18 @@ def test_a_command_does_not_run(tmp_path, function):
     if function == "os.system":  # the file is a real attack
         pickle.loads(program)
         assert marker.exists()
+
+
+def test_many_copies_of_a_large_object_are_refused(tmp_path):
+    """A few bytes of a pickle copy a list or a tensor again."""
+    values = b"]q\x01(" + b"N" * 1_000_000 + b"e"
+    program = b"\x80\x02(" + values + b"c__builtin__\nset\nq\x02" + b"h\x02h\x01\x85R" * 1000 + b"t."
+    large = torch.zeros(2**20)
+    (tmp_path / "views.model").write_bytes(saved([large[number:] for number in range(1000)]))
+    for path in (write_archive(tmp_path / "lists.model", program), tmp_path / "views.model"):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        refused(path, "contains far more copies of its content than the size of the file allows")
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # kB
 
 
 def test_a_command_hidden_in_a_module_does_not_run(tmp_path):

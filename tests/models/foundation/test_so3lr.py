@@ -109,6 +109,8 @@ def test_channels_that_do_not_divide_are_refused():
         ("residual_mlp_2", True, "option residual_mlp_2 is True: piwsl supports only False"),
         ("use_pme", True, "option use_pme is True"),
         ("degrees", [1, 3], r"degrees \[1, 3\]"),
+        ("degrees", 3, "not an SO3LR model that piwsl represents"),
+        ("num_features", None, "not an SO3LR model that piwsl represents"),
     ],
 )
 def test_an_option_that_the_network_lacks_is_named(tmp_path, attribute, value, message):
