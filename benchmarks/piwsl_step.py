@@ -34,7 +34,8 @@ def training_step(config: TrainingConfig) -> tuple[Callable[[int], float], dict[
     potential = build_potential(config.model, fit_reference_energies(frames, frames.elements))
     use_neighbor_sums(potential, training_neighbor_sums(torch.device("cpu"))[0])
     objective = build_objective(config.loss, config.displacement)
-    optimizer = TrainingTask(potential, objective, config.optimizer, config.seed).configure_optimizers()["optimizer"]
+    task = TrainingTask(potential, objective, config.optimizer, config.seed)
+    optimizer = task.configure_optimizers()["optimizer"]
     size, cutoff = config.optimizer.batch_size, config.model.cutoff + objective.margin
     start = time.process_time()
     batches = [
@@ -46,7 +47,7 @@ def training_step(config: TrainingConfig) -> tuple[Callable[[int], float], dict[
     def step(number: int) -> float:
         loss, _ = objective(potential, batches[number % BATCHES], FrameRandom(config.seed, number))
         optimizer.zero_grad()
-        loss.backward()
+        task.backward(loss)
         optimizer.step()
         return float(loss.detach())
 

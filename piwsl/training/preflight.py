@@ -321,7 +321,7 @@ def _one_step(prepared: Preparation, optimizer: torch.optim.Optimizer, step: int
             if number == 0:
                 loss, _ = task.with_contrast(loss, terms, step)
         if loss.requires_grad:
-            (loss / setup.share.parts).backward()
+            task.backward(loss / setup.share.parts)
     optimizer.step()
     optimizer.zero_grad()
 

@@ -196,6 +196,10 @@ class TrainingTask(LightningModule):
         value = self.config.accumulate * value  # the loss of a step is the mean over its parts
         return loss + coefficient * value, {**terms, self.contrast.name: value.detach()}
 
+    def backward(self, loss: Tensor, *_: Any, **__: Any) -> None:
+        """Compute the gradient of the weights alone: that of the positions would take 4 to 7 % of a step."""
+        loss.backward(inputs=self._trained())
+
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip the gradient of the whole step. Raise an error before the weights change if it is not finite."""
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
