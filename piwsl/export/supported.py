@@ -6,6 +6,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from ase.symbols import Symbols
 
+from piwsl.data.frames import FrameSet
 from piwsl.errors import ElementError
 from piwsl.models.priors.walls import WallRanges
 from piwsl.structures.bonds import Bonds
@@ -58,12 +59,6 @@ def check_formula(molecule: Sequence[int], species: Sequence[int], periodic: boo
         raise _refusal(molecule, "the structure is periodic")
 
 
-def check_order(walls: WallRanges | str, species: Sequence[int], positions: FloatArray, periodic: bool) -> None:
-    """Raise an `ElementError` if a structure requires another order of the atoms, or is refused by `trained_order`."""
-    if isinstance(walls, WallRanges) and trained_order(walls, species, positions, periodic) is not None:
-        raise _refusal(walls.molecule or [], "the order of its atoms differs")
-
-
 def trained_order(
     walls: WallRanges | str, species: Sequence[int], positions: FloatArray, periodic: bool
 ) -> IntArray | None:
@@ -96,6 +91,31 @@ def trained_order(
         check_molecule(walls.molecule, species, periodic)
         return None
     return None if np.array_equal(order, np.arange(len(order))) else order
+
+
+def in_trained_order(walls: WallRanges | str, frames: FrameSet) -> tuple[FrameSet, list[IntArray] | None]:
+    """Return frames with their atoms in the order of the training data of a model with walls of one molecule.
+
+    Args:
+        walls: Walls of the model.
+        frames: Frames.
+
+    Returns:
+        The frames, and for each frame the index of its atom for each atom of the training data; None if all frames have
+        the order of the training data.
+
+    Raises:
+        ElementError: A frame is not supported, see `trained_order`.
+    """
+    if not isinstance(walls, WallRanges) or walls.molecule is None:
+        return frames, None
+    unchanged = np.arange(len(walls.molecule))
+    found = (trained_order(walls, frame.species.tolist(), frame.positions, any(frame.pbc)) for frame in frames)
+    orders = [unchanged if order is None else order for order in found]
+    if all(order is unchanged for order in orders):
+        return frames, None
+    reordered = [frame.reordered(order) for frame, order in zip(frames, orders, strict=True)]
+    return FrameSet(reordered, frames.source, frames.notes, frames.files, frames.names), orders
 
 
 def _refusal(molecule: Sequence[int], difference: str) -> ElementError:

@@ -12,6 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from ase.data import chemical_symbols
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -33,7 +34,7 @@ from piwsl.errors import (
 )
 from piwsl.export.archive import parsed, read_archive
 from piwsl.export.heads import MOST_HEADS, HeadRecord, ReferenceEnergies, TrainedHead, heads_of_file
-from piwsl.export.supported import check_elements, check_molecule, check_order
+from piwsl.export.supported import check_elements, check_molecule, in_trained_order
 from piwsl.export.tensor_entries import check_frame, frame_entry, named_tensors
 from piwsl.models import ModelConfig, Potential, build_potential, registered_networks
 from piwsl.models.neighbor_sums.edge_list import NeighborSums
@@ -170,15 +171,18 @@ class TrainedModel:
             DataError: The structures cannot be read.
         """
         frames = as_frames(structures)
-        self.check_structures(frames)
+        check_elements(self.elements, frames.elements)
+        ordered, orders = in_trained_order(self.config.walls, frames)
         potential, dtype = self.potential().to(device), DTYPES[self.dtype]
         predicted: list[Frame] = []
         for first in range(0, len(frames), batch_size):
-            some = [frames[index] for index in range(first, min(first + batch_size, len(frames)))]
+            some = [ordered[index] for index in range(first, min(first + batch_size, len(frames)))]
             energies, forces = potential(*collate(some, self.cutoff, dtype).to(device).graph)
             parts = forces.detach().to("cpu", torch.float64).split([len(frame.species) for frame in some])
             for frame, energy, part in zip(some, energies.tolist(), parts, strict=True):
                 predicted.append(Frame.from_atoms(frame.atoms(), energy, part.numpy()))
+        if orders is not None:
+            predicted = [frame.reordered(np.argsort(order)) for frame, order in zip(predicted, orders, strict=True)]
         return FrameSet(predicted, frames.source)
 
     def check_structure(self, species: Sequence[int], periodic: bool) -> None:
@@ -192,11 +196,13 @@ class TrainedModel:
         check_molecule(self.config.molecule, species, periodic)
 
     def check_structures(self, frames: FrameSet) -> None:
-        """Raise an error if the model does not support one of some frames, see `check_structure`."""
+        """Raise an error if the model does not support one of some frames, with their atoms in any order.
+
+        Raises:
+            ElementError: See `check_structure` and `in_trained_order`.
+        """
         check_elements(self.elements, frames.elements)
-        if self.config.molecule is not None:
-            for frame in frames:
-                check_order(self.config.walls, frame.species.tolist(), frame.positions, any(frame.pbc))
+        in_trained_order(self.config.walls, frames)
 
     def potential(self, neighbor_sums: NeighborSums | None = None, dtype: str | None = None) -> Potential:
         """Return the eager potential with frozen weights.

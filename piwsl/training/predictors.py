@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from piwsl.export.evaluation import BoundPotential, bind
 from piwsl.export.evaluation import check_elements as check_exported_elements
 from piwsl.export.exported_file import ExportedPotential
 from piwsl.export.loading import is_trained, open_model
+from piwsl.export.supported import in_trained_order
 from piwsl.export.trained_file import (
     DTYPES,
     ENSEMBLE_FILE,
@@ -60,6 +61,18 @@ class Portion:
     stresses: FloatArray | None
     energy_spreads: FloatArray | None = None
     force_spreads: FloatArray | None = None
+
+    def reordered(self, orders: Sequence[IntArray]) -> "Portion":
+        """Return the portion with the atoms of each frame at the indices (n,) that an order contains for them."""
+        starts = np.cumsum(self.counts) - self.counts
+        atoms = np.concatenate([start + np.argsort(order) for start, order in zip(starts, orders, strict=True)])
+        return replace(
+            self,
+            species=self.species[atoms],
+            force_labels=self.force_labels[atoms],
+            forces=self.forces[atoms],
+            force_spreads=None if self.force_spreads is None else self.force_spreads[atoms],
+        )
 
     @property
     def frame_of_atom(self) -> IntArray:
@@ -125,7 +138,16 @@ class TrainedPredictor(Predictor):
             check_frames(model.domain, frames, self._name, strict)
 
     def portions(self, frames: FrameSet) -> Iterator[Portion]:
-        """Yield the predictions for all frames, in order."""
+        """Yield the predictions for all frames, in order. Their atoms may have any order that the walls support."""
+        ordered, orders = in_trained_order(self.models[0].config.walls, frames)
+        done = 0
+        for portion in self.portions_as_given(ordered):
+            count = len(portion.counts)
+            yield portion if orders is None else portion.reordered(orders[done : done + count])
+            done += count
+
+    def portions_as_given(self, frames: FrameSet) -> Iterator[Portion]:
+        """Yield the predictions for frames whose atoms have the order of the training data, whatever their bonds."""
         members = [
             evaluated_batches(potential, frames, model.cutoff, DTYPES[model.dtype], BATCH)
             for potential, model in zip(self.potentials, self.models, strict=True)

@@ -10,11 +10,12 @@ from ase.data import covalent_radii
 
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.read import FrameSource, as_frames
-from piwsl.errors import DataError
+from piwsl.errors import DataError, ElementError
+from piwsl.export.supported import in_trained_order
 from piwsl.export.trained_file import TrainedModel
 from piwsl.structures.bonds import BondGraph, Bonds, bond_lengths, find_bonds
 from piwsl.structures.pairs import pair_kind, pair_numbers
-from piwsl.training.predictors import predictor_of
+from piwsl.training.predictors import TrainedPredictor, predictor_of
 from piwsl.typing import FloatArray, IntArray
 
 SHORTEST = 0.3  # end of the scans of two atoms, angstrom
@@ -103,6 +104,11 @@ def scan_model(
     alone = True
     for trained in getattr(predictor, "models", ()):
         trained.check_structures(FrameSet([structure]))
+        if in_trained_order(trained.config.walls, FrameSet([structure]))[1] is not None:
+            raise ElementError(
+                "the model has walls for one molecule (model.walls), and a scan requires its atoms in the order of the "
+                "training data: reorder the atoms of the first structure"
+            )
         alone = alone and trained.config.molecule is None
         for pair, distance in (trained.domain.shortest if trained.domain is not None else {}).items():
             kind = pair_kind(*pair_numbers(pair))
@@ -112,7 +118,9 @@ def scan_model(
         bonds = find_bonds(structure.species, structure.positions[None])
         paths += [*_contacts(structure, bonds, positions), *_stretched(structure, bonds, positions)]
     path = FrameSet([frame for *_, moved in paths for frame in moved])
-    energies = np.concatenate([portion.energies for portion in predictor.portions(path)])
+    # The bonds of these frames say nothing about the order of their atoms.
+    portions = predictor.portions_as_given if isinstance(predictor, TrainedPredictor) else predictor.portions
+    energies = np.concatenate([portion.energies for portion in portions(path)])
     parts = np.split(energies, np.cumsum([len(moved) for *_, moved in paths])[:-1])
     return [Scan(kind, name, distances, part) for (kind, name, distances, _), part in zip(paths, parts, strict=True)]
 

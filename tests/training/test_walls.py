@@ -146,6 +146,8 @@ def test_scans_leave_out_two_atoms_alone(small, water_file, tmp_path):
     run_training(small("model.walls=molecule", *QUICK), tmp_path / "run")
     scans = scan_model(tmp_path / "run" / "model.pt", water_file)
     assert [scan.kind for scan in scans] == ["contact", "bond", "bond"]
+    with pytest.raises(ElementError, match="a scan requires its atoms in the order of the training data"):
+        scan_model(tmp_path / "run" / "model.pt", FrameSet([frame("H2O").reordered(np.array([1, 0, 2]))]))
     with pytest.raises(ElementError, match="walls for one molecule, H2O"):
         scan_model(tmp_path / "run" / "model.pt", FrameSet([frame("H2")]))
 

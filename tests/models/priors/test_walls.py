@@ -25,6 +25,7 @@ from piwsl.models import ModelConfig, build_potential
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.models.priors.prior import Prior
 from piwsl.models.priors.walls import WallRanges, Walls
+from piwsl.training.predictors import predictor_of
 from piwsl.training.walls import ranges_of_molecule
 from piwsl.units import KJ_PER_MOL, NANOMETER
 from tests.support.models_for_tests import trained_model
@@ -366,10 +367,21 @@ def test_dynamics_start_in_any_order(tmp_path):
     assert summary.result == "completed"
 
 
-def test_frames_in_another_order_are_not_evaluated(tmp_path):
-    frames = FrameSet([METHANOL, in_order(METHANOL, [0, 1, 3, 2, 4, 5])])
-    with pytest.raises(ElementError, match="and the order of its atoms differs: use this molecule in this order"):
-        load_trained(saved(tmp_path)).predict(frames)
+@pytest.mark.parametrize("order", [[3, 1, 5, 2, 4, 0], [0, 1, 3, 2, 4, 5]])
+def test_frames_in_any_order_are_predicted_and_evaluated(tmp_path, order):
+    path = saved(tmp_path)
+    one = frame("CH3OH", rattle=0.02, seed=3, labeled=True)
+    frames = FrameSet([in_order(one, order), one, in_order(one, order)])
+    energy, forces = (part.detach().numpy().squeeze() for part in potential_of(path)(*collate([one], CUTOFF).graph))
+    predicted = load_trained(path).predict(frames, batch_size=2)
+    for found, expected in zip(predicted, (forces[order], forces, forces[order]), strict=True):
+        assert found.energy == pytest.approx(float(energy), rel=1e-6)
+        np.testing.assert_allclose(found.forces, expected, rtol=0, atol=1e-4)
+    (portion,) = predictor_of(path).portions(frames)
+    np.testing.assert_array_equal(portion.species, np.concatenate([entry.species for entry in frames]))
+    np.testing.assert_allclose(portion.force_labels, np.concatenate([entry.forces for entry in frames]), atol=1e-5)
+    np.testing.assert_allclose(portion.forces[:6], forces[order], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(portion.forces[6:12], forces, rtol=0, atol=1e-4)
 
 
 def test_a_broken_bond_or_an_isomer_has_the_order_of_its_species(tmp_path):
