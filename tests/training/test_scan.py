@@ -109,7 +109,7 @@ def test_cells_are_refused():
 @pytest.mark.slow
 def test_two_atoms_of_a_trained_model_repel_each_other(small, water_file, tmp_path):
     """The network cannot remove the wall, because its energy stays finite."""
-    config = small("loss.pitc=0", "loss.pisc=0", "model.zbl=true")
+    config = small("loss.pitc=0", "loss.pisc=0", "model.zbl=true", "model.walls=none")
     result = run_training(config, tmp_path / "run")
     close = [scan for scan in scan_model(result.model, str(water_file)) if scan.kind in ("pair", "contact")]
     assert len(close) == 4
