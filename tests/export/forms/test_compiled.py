@@ -1,5 +1,8 @@
 """Compiled packages. Compiling takes long: all networks in all forms are in benchmarks/exported_forms.py."""
 
+import os
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from io import BytesIO
@@ -148,3 +151,18 @@ def test_the_description_is_read_without_loading(package, monkeypatch):
     info = read_exported_info(package)
     assert info["compiled_for"]["device"] == "cpu"
     assert info["verification"]["structures"] == 2
+
+
+@pytest.mark.parametrize("has_private_folder", [True, False])
+def test_loading_runs_no_code_from_a_folder_with_a_predictable_name(package, tmp_path, has_private_folder):
+    """PyTorch detects vector instructions with programs that it keeps in a cache, by default torchinductor_USER."""
+    temporary, private = tmp_path / "temporary", tmp_path / "private"
+    temporary.mkdir()
+    if not has_private_folder:
+        private.touch()
+    code = f"from pathlib import Path; from piwsl.export.exported_file import *; load_exported(Path({str(package)!r}))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TORCHINDUCTOR_")}
+    environment |= {"TMPDIR": str(temporary), "PIWSL_CACHE_DIR": str(private)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert [file for file in temporary.rglob("*") if file.is_file()] == []
+    assert bool(list(private.rglob("*.so"))) == has_private_folder
