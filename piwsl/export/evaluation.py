@@ -208,7 +208,8 @@ class BoundWithWalls(BoundPotential):
     ) -> None:
         check_formula(walls.molecule or [], species.tolist(), any(pbc))
         self._potential, self._walls, self._species, self._stated = potential, walls, species, stated
-        self._order: IntArray | None = None
+        self._order: IntArray | None = None  # for each atom of the training data, its index
+        self._back: IntArray | None = None
         self._bound: BoundPotential | None = None
 
     def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
@@ -220,13 +221,13 @@ class BoundWithWalls(BoundPotential):
         if self._bound is None:
             self._order = trained_order(self._walls, self._species.tolist(), positions, periodic=False)
             species = self._species if self._order is None else self._species[self._order]
+            self._back = None if self._order is None else np.argsort(self._order)
             self._bound = BoundEdges(self._potential, species, NO_PBC, self._stated)
         if self._order is None:
             return self._bound(positions)
         result = self._bound(positions[self._order])
-        back = np.argsort(self._order)
-        spread = None if result.forces_std is None else result.forces_std[back]
-        return replace(result, forces=result.forces[back], forces_std=spread)
+        spread = None if result.forces_std is None else result.forces_std[self._back]
+        return replace(result, forces=result.forces[self._back], forces_std=spread)
 
 
 def charge_inputs(potential: ExportedPotential, stated: ChargeSpin, structures: int = 1) -> tuple[Tensor, ...]:

@@ -98,7 +98,7 @@ def ranges_of_molecule(frames: FrameSet) -> WallRanges:
     """
     some = _some(frames)
     species, positions = some[0].species, np.stack([frame.positions for frame in some])
-    bond_graph = BondGraph(species, find_bonds(species, positions))
+    bond_graph = _bond_graph(some)
     graph = bond_graph.graph
     bonds = {(min(bond), max(bond)) for bond in graph.edges}
     angles = {(min(ends), max(ends)) for middle in graph for ends in combinations(graph[middle], 2)} - bonds
@@ -122,7 +122,7 @@ def _usual_kind(frames: TrainingFrames) -> str:
     if _obstacle(chain(frames.train, frames.validation, frames.test)) is not None:
         return "none"
     try:
-        ranges_of_molecule(frames.train)
+        _bond_graph(_some(frames.train))
     except DataError:  # no bonds, as in a cluster of noble gas atoms
         return "none"
     return "molecule"
@@ -154,6 +154,12 @@ def _range(positions: FloatArray, pair: tuple[int, int]) -> PairRange:
     mean, deviation = float(lengths.mean()), max(float(lengths.std()), SMALLEST_DEVIATION)
     low = max(mean - DEVIATIONS * deviation, 0.5 * mean)
     return first, last, min(float(lengths.min()), low), max(float(lengths.max()), mean + DEVIATIONS * deviation)
+
+
+def _bond_graph(frames: Sequence[Frame]) -> BondGraph:
+    """Return the bond graph of a molecule from its mean distances in some frames."""
+    species = frames[0].species
+    return BondGraph(species, find_bonds(species, np.stack([frame.positions for frame in frames])))
 
 
 def _alike(ranges: Sequence[PairRange], colors: Sequence[int]) -> list[PairRange]:
