@@ -8,7 +8,7 @@ plain          a PaiNN from random weights
 walls          the same with model.walls: molecule
 contrast       the same with loss.contrast
 fine-tuned     the foundation model START, fine-tuned
-distilled      a PaiNN that learns from structures which the fine-tuned model sampled and labeled
+distilled      a PaiNN with walls that learns from structures which the fine-tuned model sampled and labeled
 
 For each road the script prints the errors on the test frames and how many of REPLICAS replicas survive PICOSECONDS at
 500 K (Langevin), and how many survive without a thermostat from 300 K. Runs that are complete are not repeated; an
@@ -106,7 +106,8 @@ class Study:
                 "optimizer.ema_decay": 0.99,
             }
             return self.train("fine-tuned", few, values, self.options.start)
-        return self.train("distilled", self.taught(), {"optimizer.validation_interval": 500})
+        values = {"optimizer.validation_interval": 500, "model.walls": "molecule"}
+        return self.train("distilled", self.taught(), values)
 
     def taught(self) -> piwsl.FrameSet:
         """Return structures that the fine-tuned model sampled, with its labels."""
