@@ -11,7 +11,7 @@ from torch import Tensor
 from piwsl.data.charges import NO_CHARGE, ChargeSpin
 from piwsl.errors import ConfigError, DataError, ElementError, EngineError
 from piwsl.export.exported_file import ExportedPotential
-from piwsl.export.supported import check_formula, check_molecule, trained_order
+from piwsl.export.supported import check_elements, check_formula, check_molecule, trained_order
 from piwsl.models.priors.walls import WallRanges
 from piwsl.structures.cells import NO_PBC, PBC, cell_heights
 from piwsl.structures.neighbors import SkinnedNeighbors
@@ -81,7 +81,7 @@ def bind(
     if potential.species:
         check_species(species, potential.species, str(potential.path))
     else:
-        check_elements(species, potential)
+        check_elements(potential.info["elements"], species.tolist(), potential.path)
     check_charge(potential, stated)
     if potential.is_molecule:
         return BoundMolecule(potential, species, pbc)
@@ -311,18 +311,6 @@ def check_species(numbers: IntArray, species: list[int], where: str) -> None:
         f"{where}: atom {first} is {chemical_symbols[given[first]]}, "
         f"but the potential was exported with {chemical_symbols[species[first]]}: {advice}"
     )
-
-
-def check_elements(species: IntArray, potential: ExportedPotential) -> None:
-    """Raise an `ElementError` if the model of a file was not trained on one of the atomic numbers (n,)."""
-    known = [int(number) for number in potential.info["elements"]]
-    unknown = sorted({int(number) for number in species} - set(known))
-    if unknown:
-        names = ", ".join(chemical_symbols[z] for z in unknown)
-        raise ElementError(
-            f"{potential.path}: the model was not trained on {names}, only on "
-            f"{' '.join(chemical_symbols[z] for z in known)}: train a model on these elements"
-        )
 
 
 def _tensor(values: FloatArray, potential: ExportedPotential) -> Tensor:

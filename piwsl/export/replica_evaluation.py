@@ -22,13 +22,12 @@ from piwsl.export.evaluation import (
     Evaluation,
     charge_inputs,
     check_charge,
-    check_elements,
     check_species,
     check_width,
 )
 from piwsl.export.exported_file import ExportedPotential
 from piwsl.export.neighbors.batch import Batch, BatchNeighbors
-from piwsl.export.supported import check_molecule
+from piwsl.export.supported import check_elements, check_molecule
 from piwsl.structures.cells import NO_PBC, PBC
 from piwsl.typing import FloatArray, IntArray
 
@@ -218,7 +217,7 @@ def bind_replicas(
             f"{potential.path} does not support replicas: use the trained model.pt, or export with "
             "target='general', or export a molecule with target='openmm' and copies=N"
         )
-    check_elements(species, potential)
+    check_elements(potential.info["elements"], species.tolist(), potential.path)
     if potential.walls is not None:
         check_molecule(potential.walls.molecule, species.tolist(), any(pbc))
     return EdgesReplicas(potential, species, pbc, box, threads, stated)

@@ -14,22 +14,24 @@ from piwsl.structures.matching import map_atoms
 from piwsl.typing import FloatArray, IntArray
 
 
-def check_elements(known: Sequence[int], species: Sequence[int]) -> None:
+def check_elements(known: Sequence[int], species: Sequence[int], source: object = "") -> None:
     """Raise an error if a structure contains an element that a model was not trained on.
 
     Args:
         known: Atomic numbers that the model was trained on.
         species: Atomic numbers of the structure.
+        source: File of the model, for the message.
 
     Raises:
         ElementError: An element is not supported. The message lists the supported elements.
     """
-    unknown = sorted(set(species) - set(known))
+    unknown = sorted({int(number) for number in species} - set(known))
     if unknown:
         names = ", ".join(chemical_symbols[z] for z in unknown)
         supported = " ".join(chemical_symbols[z] for z in known)
+        place = f"{source}: " if source else ""
         raise ElementError(
-            f"the model was not trained on {names}, only on {supported}: train a model on these elements"
+            f"{place}the model was not trained on {names}, only on {supported}: train a model on these elements"
         )
 
 

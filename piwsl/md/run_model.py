@@ -10,7 +10,7 @@ from ase import Atoms
 from piwsl.data.charges import given_charge
 from piwsl.data.frames import Frame
 from piwsl.data.systems import SYSTEMS
-from piwsl.errors import DataError, ExportError
+from piwsl.errors import ConfigError, DataError, ExportError
 from piwsl.export.evaluation import check_given_charge
 from piwsl.export.exported_file import ExportedPotential, ExportedRecord, read_exported_info
 from piwsl.export.exporter import LARGEST_MOLECULE, Exporter
@@ -45,7 +45,8 @@ def prepare_model(
     Raises:
         ModelFileError: The file is missing or damaged, or was not written by piwsl.
         ElementError: The structure contains an element that the model does not support.
-        ConfigError: The protocol has a charge or spin, which the network ignores.
+        ConfigError: The protocol has a charge or spin, which the network ignores, or the file evaluates several copies
+            per call and the run has no replicas.
     """
     exported = _exported(model, structure, protocol, directory, chunk)
     potential = ExportedPotential(exported, read_exported_info(exported), None)
@@ -63,7 +64,14 @@ def _exported(model: Path, structure: Atoms, protocol: MDProtocol, directory: Pa
     work, trained = len(structure) * (protocol.equilibration + protocol.steps), trained_source(model)
     worthwhile = work >= COMPILED_FROM["molecule"]
     if trained is None or (trained != model and not (worthwhile and _is_made_for(model, structure))):
-        announce_code(model, read_exported_info(model))
+        info = read_exported_info(model)
+        if info.get("copies", 1) > 1:
+            # The copies do not interact: as one structure, their contacts and observables would mean nothing.
+            raise ConfigError(
+                f"{model}: exported for {info['copies']} copies of a molecule per call: pass one molecule and "
+                "--replicas N, or export without --copies"
+            )
+        announce_code(model, info)
         return model
     exporter = _exporter(trained, structure)
     if structure.pbc.any() and not structure.pbc.all():  # slabs and wires need the general form
@@ -102,8 +110,7 @@ def domain_warnings(exported: Path, structure: Atoms, model: Path, strict: bool 
     record = ExportedRecord.model_validate(read_exported_info(exported))
     if record.domain is None:
         return []
-    copies = 1 if len(structure) == len(record.species) else record.copies  # one replica, or all copies of the file
-    concerns = [f"{model.name}: {text}" for text in record.domain.concerns(structure, copies=copies).values()]
+    concerns = [f"{model.name}: {text}" for text in record.domain.concerns(structure).values()]
     if strict and concerns:
         raise DataError(f"{'; '.join(concerns)}: train on similar structures, or omit strict=True")
     return concerns

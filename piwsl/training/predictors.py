@@ -14,10 +14,9 @@ from piwsl.data.domain import check_frames
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.export.evaluation import BoundPotential, bind
-from piwsl.export.evaluation import check_elements as check_exported_elements
 from piwsl.export.exported_file import ExportedPotential
 from piwsl.export.loading import is_trained, open_model
-from piwsl.export.supported import in_trained_order
+from piwsl.export.supported import check_elements, in_trained_order
 from piwsl.export.trained_file import (
     DTYPES,
     ENSEMBLE_FILE,
@@ -169,7 +168,7 @@ class ExportedPredictor(Predictor):
     def check(self, frames: FrameSet, strict: bool) -> None:
         """Check elements and training domain, see `Predictor.check`."""
         if not self._potential.species:
-            check_exported_elements(np.array(frames.elements), self._potential)
+            check_elements(self._potential.info["elements"], frames.elements, self._potential.path)
         check_frames(self._potential.domain, frames, self._potential.path, strict, self._potential.copies)
 
     def portions(self, frames: FrameSet) -> Iterator[Portion]:

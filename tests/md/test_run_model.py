@@ -7,6 +7,7 @@ import pytest
 from ase import Atoms
 
 from piwsl.data.systems import SYSTEMS
+from piwsl.errors import ConfigError
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.run import run_protocol
 from piwsl.md.run_model import COMPILED_FROM, prepare_model
@@ -39,6 +40,14 @@ def test_a_long_run_in_a_cell_is_not_compiled(model, ethanol, tmp_path, caplog):
     cell = Atoms(ethanol, cell=np.eye(3) * 20.0, pbc=True)
     assert prepare_model(model, cell, long_run(cell), tmp_path).name == "exported.pt"
     assert "compil" not in caplog.text
+
+
+def test_a_file_for_several_copies_needs_replicas(exports, ethanol, tmp_path):
+    """As one structure, overlapping copies would trip the contact rule, and their observables would mean nothing."""
+    model = exports.openmm(copies=2)
+    with pytest.raises(ConfigError, match=r"2 copies of a molecule per call: pass one molecule and --replicas N"):
+        prepare_model(model, ethanol + ethanol, MDProtocol.of(steps=1), tmp_path)
+    assert prepare_model(model, ethanol, MDProtocol.of(steps=1, replicas=2), tmp_path) == model
 
 
 @pytest.mark.compile
