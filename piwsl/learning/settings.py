@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from piwsl.errors import ConfigError
-from piwsl.runs.config import commented_yaml, load, merged
+from piwsl.runs.config import commented_yaml, load
 from piwsl.training.config import load_config
 from piwsl.training.data_config import Section
 
@@ -162,14 +162,6 @@ class LearnSettings(Section):
         if self.student.attempts == 1:
             return total
         return total * (0.6 if attempt == 1 else 0.4 / (self.student.attempts - 1))
-
-
-def training_sections(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a training configuration from the defaults of a learning job and the sections of the user.
-
-    The consistency terms are off by default: they change nothing if all labels include forces.
-    """
-    return merged(merged({"loss": {"pitc": 0.0, "pisc": 0.0}}, defaults), own)
 
 
 def load_learn_settings(

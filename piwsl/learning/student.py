@@ -12,7 +12,8 @@ from piwsl.data.write import write_frames
 from piwsl.errors import DataError
 from piwsl.export.trained_file import load_trained, save_trained
 from piwsl.learning.committee import predict_frames
-from piwsl.learning.settings import LearnSettings, training_sections
+from piwsl.learning.settings import LearnSettings
+from piwsl.runs.config import merged
 from piwsl.runs.directory import RunDirectory
 from piwsl.training.directory import LAST, TRAINING_RUN
 from piwsl.training.run import TrainingResult, train
@@ -94,7 +95,7 @@ def train_student(
     resume = run.holds_job and (output / LAST).is_file()
     return train(
         data,
-        config=training_sections(sections, settings.student.training),
+        config=merged(sections, settings.student.training),
         output=output,
         resume=resume,
         force=run.holds_job and not resume,

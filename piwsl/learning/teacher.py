@@ -12,7 +12,8 @@ from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.write import write_frames
 from piwsl.errors import DataError
 from piwsl.export.trained_file import ENSEMBLE_FILE
-from piwsl.learning.settings import LearnSettings, training_sections
+from piwsl.learning.settings import LearnSettings
+from piwsl.runs.config import merged
 from piwsl.training.committee import committee_errors
 from piwsl.training.config import GAUSS_NEWTON
 from piwsl.training.directory import SPLIT_FILE
@@ -87,7 +88,7 @@ def train_teachers(
         defaults = {"optimizer": {"steps": _MOST_STEPS, "minutes": minutes, **optimizer}}
     if start is None:
         defaults["model"] = {"walls": kind_of_walls(frames)}
-    config = training_sections(
+    config = merged(
         {**defaults, "seed": settings.seed, "threads": None if workers == 1 else 1}, settings.teacher.training
     )
     held_back = max(_FEWEST_HELD_BACK, round(_HELD_BACK * len(frames)))

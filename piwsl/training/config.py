@@ -28,11 +28,21 @@ Coefficient = Annotated[float, Field(ge=0)] | ScheduleConfig
 class LossConfig(Section):
     """Section `loss`: coefficients (numbers or schedules) and options of the loss terms."""
 
+    preset: Literal["auto", "plain", "direct", "teacher"] = Field(
+        "auto",
+        description="values of `pitc`, `pisc` and `teacher_forces` where they are empty: `plain` (0), `direct` (`pitc` "
+        "100) or `teacher` (`teacher_forces` 10); `auto`: `teacher` if there is one, `direct` for direct forces, or "
+        "`plain`",
+    )
     energy: Coefficient = Field(1.0, description="coefficient of the energy MAE [1/eV]")
     forces: Coefficient = Field(100.0, description="coefficient of the force L2-MAE [A/eV]")
     stress: Coefficient = Field(0.0, description="coefficient of the stress MAE [A^3/eV]")
-    pitc: Coefficient = Field(1.0, description="coefficient of PITC, Taylor-expansion consistency [1/eV^2]; 0: off")
-    pisc: Coefficient = Field(0.01, description="coefficient of PISC, spatial consistency [1/eV^2]; 0: off")
+    pitc: Coefficient | None = Field(
+        None, description="coefficient of PITC, Taylor-expansion consistency [1/eV^2]; 0: off; empty: see `preset`"
+    )
+    pisc: Coefficient | None = Field(
+        None, description="coefficient of PISC, spatial consistency [1/eV^2]; 0: off; empty: see `preset`"
+    )
     pitc_back: Coefficient = Field(0.0, description="coefficient of E(S) against the expansion around S_d [1/eV^2]")
     pisc_paths: Coefficient = Field(
         0.0, description="coefficient of the difference of two expansions of E(S_d), around S and around S_d' [1/eV^2]"
@@ -44,8 +54,10 @@ class LossConfig(Section):
     contrast: Coefficient = Field(
         0.0, description="coefficient of E(data) - E(dynamics of the model), see section `contrast` [1/eV]; 0: off"
     )
-    teacher_forces: Coefficient = Field(
-        0.0, description="coefficient of the L2-MAE between the forces of model and teacher [A/eV]"
+    teacher_forces: Coefficient | None = Field(
+        None,
+        description="coefficient of the L2-MAE between the forces of model and teacher [A/eV]; 0: off; empty: see "
+        "`preset`",
     )
     teacher_pitc: Coefficient = Field(
         0.0, description="coefficient of E(S_d) - E(S) against the same difference of the teacher [1/eV^2]"

@@ -12,6 +12,8 @@ from piwsl.training.config import GAUSS_NEWTON, DisplacementConfig, LossConfig, 
 from piwsl.training.frames import LabelCounts, TrainingFrames
 from piwsl.training.objective import is_active
 
+_OF_TERMS_WITHOUT_LABELS = ("mixing", "error", "huber_delta", "detach", "per_atom", "cadence", "warmup")
+
 
 def check_against_data(config: TrainingConfig, frames: TrainingFrames) -> list[str]:
     """Check a configuration against the frames and return notes for the user.
@@ -66,7 +68,7 @@ def check_labels(
         raise ConfigError(
             f"displacement.direction: {displacement.direction}: {where} {label}: use normal, uniform or disagreement"
         )
-    return _notes(loss, labels, everywhere, replay)
+    return _notes(loss, displacement, labels, everywhere, replay)
 
 
 def fitting_loss(loss: LossConfig, labels: LabelCounts) -> LossConfig:
@@ -83,7 +85,25 @@ def fitting_loss(loss: LossConfig, labels: LabelCounts) -> LossConfig:
     return loss.model_copy(update={name: 0.0 for name, count in counts.items() if not count})
 
 
-def _notes(loss: LossConfig, labels: LabelCounts, everywhere: LabelCounts, replay: bool) -> list[str]:
+def without_effect(loss: LossConfig, displacement: DisplacementConfig) -> list[str]:
+    """Return the keys of terms without labels whose values are not the defaults, if no such term is active."""
+    if uses_displacements(loss) or is_active(loss.teacher_curvature):
+        return []
+    sections = {
+        "loss": (loss, _OF_TERMS_WITHOUT_LABELS),
+        "displacement": (displacement, type(displacement).model_fields),
+    }
+    return [
+        f"{section}.{key}"
+        for section, (values, keys) in sections.items()
+        for key in keys
+        if getattr(values, key) != type(values).model_fields[key].default
+    ]
+
+
+def _notes(
+    loss: LossConfig, displacement: DisplacementConfig, labels: LabelCounts, everywhere: LabelCounts, replay: bool
+) -> list[str]:
     notes = []
     frame = "frame" if labels == everywhere else "frame of the main level"
 
@@ -104,6 +124,12 @@ def _notes(loss: LossConfig, labels: LabelCounts, everywhere: LabelCounts, repla
         notes.append(
             "the training frames have energies only: if their coefficients are too large, PITC and PISC flatten the "
             "potential energy surface; compare with a run with loss.pitc=0 and loss.pisc=0"
+        )
+    idle = without_effect(loss, displacement)
+    if idle:
+        notes.append(
+            f"{', '.join(idle)}: without effect, because no term without labels is active: set loss.pitc, or omit "
+            f"{'it' if len(idle) == 1 else 'them'}"
         )
     if everywhere.stresses and not is_active(loss.stress):
         notes.append(f"{everywhere.stresses} training frames have a stress, which is not used because loss.stress is 0")

@@ -26,7 +26,7 @@ from piwsl.runs.side_by_side import run_side_by_side
 from piwsl.runs.summary import SUMMARY_FILE, RunSummary, iso, provenance
 from piwsl.training.committee import committee_errors
 from piwsl.training.config import GAUSS_NEWTON, TrainingConfig, check_seeds
-from piwsl.training.data import training_frames, with_absolute_sources
+from piwsl.training.data import training_frames
 from piwsl.training.directory import CONFIG_FILE, TrainingSummary, continuation, stored_config
 from piwsl.training.distributed.devices import backend_of, chosen_device
 from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zero, rank_zero_first
@@ -35,8 +35,8 @@ from piwsl.training.fit import TrainingProgress
 from piwsl.training.frames import TrainingFrames
 from piwsl.training.inputs import Config, reporting_steps, resumable, resume_advice, training_inputs
 from piwsl.training.metrics import Errors
+from piwsl.training.presets import resolved
 from piwsl.training.run import run_training
-from piwsl.training.start import with_network_of_start
 
 ENSEMBLE = DirectoryKind(job="an ensemble", marks=(ENSEMBLE_FILE,), resume="resume")
 # Title, field of `Errors`, and conversion factor to the unit in the title.
@@ -260,7 +260,7 @@ def run_ensemble(
         raise ConfigError(
             f"start.method: {GAUSS_NEWTON} has a single result, so all members would be equal: train one model"
         )
-    config = with_network_of_start(with_absolute_sources(config))
+    config = resolved(config)
     with (
         process_settings(config.threads, config.deterministic),
         process_group(launched_processes(), backend_of(config)) as processes,

@@ -1,7 +1,7 @@
 """Construction of the training objective from a configuration."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError
@@ -70,7 +70,7 @@ def build_objective(
         (EnergyMAE(FIRST, spread), _largest(config.energy)),
         (ForceL2MAE(FIRST, spread), _largest(config.forces)),
     ]
-    terms: list[tuple[Term, Coefficient]] = [
+    terms: list[tuple[Term, Coefficient | None]] = [
         (EnergyMAE(spread=spread), config.energy),
         (ForceL2MAE(spread=spread), config.forces),
         (StressMAE(), config.stress),
@@ -160,9 +160,9 @@ def build_displacement(config: DisplacementConfig) -> Displacement:
     )
 
 
-def is_active(coefficient: Coefficient) -> bool:
-    """Return whether a coefficient is positive at any step."""
-    return _largest(coefficient) > 0
+def is_active(coefficient: Coefficient | None) -> TypeGuard[Coefficient]:
+    """Return whether a coefficient is positive at any step. An empty one is not."""
+    return coefficient is not None and _largest(coefficient) > 0
 
 
 def _largest(coefficient: Coefficient) -> float:

@@ -25,7 +25,7 @@ from piwsl.runs.progress import rough_duration
 from piwsl.runs.scratch import scratch_directory
 from piwsl.training.blocks import blocks_of_weights
 from piwsl.training.config import GAUSS_NEWTON, TrainingConfig, check_seeds
-from piwsl.training.data import training_frames, with_absolute_sources
+from piwsl.training.data import training_frames
 from piwsl.training.directory import TRAINING_RUN
 from piwsl.training.distributed.devices import chosen_device
 from piwsl.training.distributed.processes import Processes, launched_processes
@@ -37,8 +37,8 @@ from piwsl.training.inputs import Config, training_inputs
 from piwsl.training.loader import VALIDATION_BATCH, batch_counts, training_order
 from piwsl.training.lora import LowRank
 from piwsl.training.preparation import Preparation, prepare
+from piwsl.training.presets import resolved
 from piwsl.training.replay import with_replay
-from piwsl.training.start import with_network_of_start
 from piwsl.training.step_memory import GIGABYTE, StepMemory, fullest_step, step_memory
 from piwsl.training.teacher import load_teacher
 
@@ -147,7 +147,7 @@ def plan_run(config: TrainingConfig, output: Path, force: bool = False) -> Train
         PiwslError: The run would fail with the same error.
     """
     import_modules(config.imports)
-    config = with_network_of_start(with_absolute_sources(config))
+    config = resolved(config)
     with process_settings(config.threads, config.deterministic):
         processes = Processes()
         device = chosen_device(config, processes)

@@ -9,7 +9,7 @@ from piwsl.errors import ConfigError
 from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
 from piwsl.models.neighbor_sums.training import training_neighbor_sums
 from piwsl.training.blocks import rate_factors
-from piwsl.training.config import TrainingConfig
+from piwsl.training.config import GAUSS_NEWTON, TrainingConfig
 from piwsl.training.data_checks import fitting_loss
 from piwsl.training.directory import REPLAY_FILE
 from piwsl.training.distributed.process_group import from_rank_zero
@@ -18,6 +18,7 @@ from piwsl.training.fit import Setup
 from piwsl.training.frames import TrainingFrames
 from piwsl.training.loader import share_of_process
 from piwsl.training.objective import build_contrast, build_objective, monitored_loss
+from piwsl.training.presets import loss_line
 from piwsl.training.replay import given_structures, replay_count, replay_frames, replay_line, stored_replay
 from piwsl.training.start import StartingPoint, starting_potential
 from piwsl.training.task import TrainingTask
@@ -55,6 +56,7 @@ class Preparation:
             *([replay_line(self.setup.config, None if self.trial else replay)] if replay is not None else []),
             *([f"rates: {', '.join(f'{name} x {rate:.3g}' for name, rate in rates.items())}"] if rates else []),
             f"network: {self.setup.config.model.network}, {weights} weights",
+            *([loss_line(self.setup.config)] if self.setup.config.start.training_method != GAUSS_NEWTON else []),
             *walls_lines(self.setup.config),
             f"computed on: {self.setup.describe_device()}",
             f"neighbor sums: {self.neighbor_sums}",

@@ -26,7 +26,7 @@ from piwsl.runs.summary import iso, provenance
 from piwsl.training.checkpoints import best_weights, check_checkpoints
 from piwsl.training.config import GAUSS_NEWTON, TrainingConfig
 from piwsl.training.curves import learning_curves
-from piwsl.training.data import training_frames, with_absolute_sources
+from piwsl.training.data import training_frames
 from piwsl.training.directory import (
     BEST,
     CONFIG_FILE,
@@ -54,8 +54,9 @@ from piwsl.training.gauss_newton import fit_gauss_newton, plan_gauss_newton
 from piwsl.training.inputs import Config, reporting_steps, resumable, resume_advice, training_inputs
 from piwsl.training.metrics import Errors
 from piwsl.training.preparation import prepare
+from piwsl.training.presets import resolved
 from piwsl.training.replay import write_replay
-from piwsl.training.start import StartingPoint, with_network_of_start
+from piwsl.training.start import StartingPoint
 from piwsl.training.step_memory import step_memory
 from piwsl.training.stored_split import check_unchanged, stored_split, write_split
 from piwsl.training.task import DivergedError, TrainingTask
@@ -197,7 +198,7 @@ def run_training(
     """
     began = time.perf_counter()
     import_modules(config.imports)  # A worker process receives the configuration without these imports.
-    config = with_network_of_start(with_absolute_sources(config))
+    config = resolved(config)
     with (
         process_settings(config.threads, config.deterministic),
         process_group(launched_processes(), backend_of(config)) as processes,

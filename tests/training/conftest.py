@@ -43,6 +43,8 @@ def small(water_file):
                 "model.layers=1",
                 "model.cutoff=3.0",
                 "model.zbl=false",  # the Morse force field has no nuclear repulsion
+                "loss.pitc=1",  # so that displaced copies are a part of every test
+                "loss.pisc=0.01",
                 "optimizer.steps=60",
                 "optimizer.batch_size=5",
                 "optimizer.validation_interval=20",

@@ -86,7 +86,7 @@ def base():
     return fingerprint(BASE)
 
 
-@pytest.mark.parametrize("key", [key for key in LossConfig.model_fields if key != "contrast"])
+@pytest.mark.parametrize("key", [key for key in LossConfig.model_fields if key in LOSS_CHANGES])
 def test_every_key_of_the_losses_has_an_effect(key, base):
     changed = BASE.model_copy(update={key: LOSS_CHANGES[key]})
     assert not torch.allclose(fingerprint(changed), base, rtol=1e-8)
@@ -107,14 +107,14 @@ def test_every_key_of_the_teacher_has_an_effect(change, base):
 
 
 def test_no_key_is_forgotten_here():
-    # The contrast moves chains of its own, see below.
-    assert {*LOSS_CHANGES, "contrast"} == set(LossConfig.model_fields)
+    # The contrast moves chains of its own, see below; the preset sets empty coefficients, see test_presets.py.
+    assert {*LOSS_CHANGES, "contrast", "preset"} == set(LossConfig.model_fields)
     # The cap refuses, see below and `check_displacement`; it changes no length.
     assert {*DISPLACEMENT_CHANGES, "cap"} == set(DisplacementConfig.model_fields)
 
 
-def test_the_defaults_are_the_terms_of_the_paper():
-    objective = build_objective(LossConfig(), DisplacementConfig())
+def test_terms_and_margin_of_the_paper():
+    objective = build_objective(LossConfig(pitc=1.0, pisc=0.01), DisplacementConfig())
     found = {one.term.name: one.at(0) for one in objective.terms}
     assert found == {"energy": 1.0, "forces": 100.0, "pitc": 1.0, "pisc": 0.01}
     assert objective.margin == pytest.approx(0.1)

@@ -16,6 +16,7 @@ from piwsl.models.build import build_prior
 from piwsl.training.config import load_config
 from piwsl.training.data import training_frames
 from piwsl.training.directory import CONFIG_FILE, stored_config
+from piwsl.training.presets import resolved
 from piwsl.training.prior_labels import prior_labels, without_prior
 from piwsl.training.run import run_training
 from piwsl.training.start import starting_potential
@@ -105,7 +106,7 @@ def test_given_energies_are_used_logged_and_stored(waters, tmp_path):
     assert model.training["reference_energies"] == {"H": "configuration", "O": "configuration"}
     log = (tmp_path / "run" / "train.log").read_text()
     assert "reference energies [eV]: H -13.5000, O -2041.2500 (configuration)" in log
-    assert stored_config(tmp_path / "run") == config
+    assert stored_config(tmp_path / "run") == resolved(config)
 
 
 @pytest.mark.parametrize("kind", ["yaml", "json", "extxyz"])

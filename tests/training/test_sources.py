@@ -156,7 +156,6 @@ def test_noisy_node_needs_a_supervised_term(small, changed):
     [
         ("loss.stress=0",),
         ("loss.stress={shape: linear, first: 0, last: 0}",),
-        ("displacement.length=0.5", "loss.pitc=0", "loss.pisc=0"),
         ("displacement.length=0.35", "displacement.norm=structure"),
         ("displacement.length=0.25", "displacement.measure=nearest_neighbor"),
         ("displacement.direction=force_error",),
@@ -164,6 +163,13 @@ def test_noisy_node_needs_a_supervised_term(small, changed):
 )
 def test_what_has_an_effect_or_none_is_accepted(small, changed, overrides):
     assert changed(small(*overrides), without()) == []
+
+
+def test_keys_of_terms_that_are_off_are_named(small, changed):
+    off = ("loss.pitc=0", "loss.pisc=0")
+    (note,) = changed(small("displacement.length=0.5", "loss.mixing=0", *off), without())
+    assert note.startswith("loss.mixing, displacement.length: without effect")
+    assert changed(small(*off), without()) == []
 
 
 def test_defaults_without_their_label_are_dropped_with_a_note(small, changed):

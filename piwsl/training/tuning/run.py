@@ -23,14 +23,14 @@ from piwsl.runs.files import sha256, write_text, writing
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.summary import RunSummary, iso, now, provenance
 from piwsl.training.config import TrainingConfig
-from piwsl.training.data import training_frames, with_absolute_sources
+from piwsl.training.data import training_frames
 from piwsl.training.data_checks import check_against_data
 from piwsl.training.distributed.devices import chosen_device
 from piwsl.training.distributed.processes import launched_processes
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.frames import TrainingFrames
 from piwsl.training.metrics import Errors
-from piwsl.training.start import with_network_of_start
+from piwsl.training.presets import resolved
 from piwsl.training.tuning.plots import history_figure, history_plot, settings_plot
 from piwsl.training.tuning.results import UNITS, TrialResult, all_results, best_first, setting_text, trials_csv
 from piwsl.training.tuning.search import Worker
@@ -152,7 +152,7 @@ def run_study(
         RunDirectoryError: The directory contains other files, or the study was created with other settings.
         PiwslError: No trial was completed, or the storage became unavailable.
     """
-    config = with_network_of_start(with_absolute_sources(config))
+    config = resolved(config)
     with process_settings(config.threads, config.deterministic):
         return _run_study(config, settings, output, on_data, on_trial or (lambda _: None))
 

@@ -1,0 +1,1 @@
+"""Studies: experiments described by YAML files, whose runs are stored and never made twice."""
