@@ -91,11 +91,11 @@ class Runner:
 def piwsl(batch: int) -> list[Contestant]:
     """Ours: plain, PITC and PITC + PISC at k = 1/2 and 0, with and without force labels."""
     variants = {
-        "plain": ["loss.pitc=0", "loss.pisc=0"],
-        "PITC k = 1/2": ["loss.pisc=0", "loss.mixing=0.5"],
-        "PITC k = 0": ["loss.pisc=0", "loss.mixing=0"],
-        "PITC+PISC k = 1/2": ["loss.mixing=0.5"],
-        "PITC+PISC k = 0": ["loss.mixing=0"],
+        "plain": [],
+        "PITC k = 1/2": ["loss.pitc=1", "loss.pisc=0", "loss.mixing=0.5"],
+        "PITC k = 0": ["loss.pitc=1", "loss.pisc=0", "loss.mixing=0"],
+        "PITC+PISC k = 1/2": ["loss.pitc=1", "loss.pisc=0.01", "loss.mixing=0.5"],
+        "PITC+PISC k = 0": ["loss.pitc=1", "loss.pisc=0.01", "loss.mixing=0"],
     }
     program = [sys.executable, str(HERE / "piwsl_step.py"), "model.channels=128", f"optimizer.batch_size={batch}"]
     return [

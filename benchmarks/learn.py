@@ -51,7 +51,6 @@ def random_frames(settings: LearnSettings, learned: LearnResult, output: Path) -
     chosen = np.random.default_rng(settings.seed).permutation(len(frames))[:count]
     held_back = learned.summary.held_back
     training = {
-        "loss": {"pitc": 0.0, "pisc": 0.0},
         "optimizer": {"minutes": settings.minutes, "steps": 1_000_000, "batch_size": 5},
         "data": {"validation": held_back, "train": count - held_back},
         "seed": settings.seed,

@@ -1,6 +1,6 @@
 """piwsl's side of training_throughput.py: a training step made of the parts that `piwsl train` uses.
 
-python benchmarks/piwsl_step.py loss.pitc=0 loss.pisc=0 ... takes the overrides of `piwsl train`.
+python benchmarks/piwsl_step.py loss.pitc=1 ... takes the overrides of `piwsl train`.
 """
 
 import sys
