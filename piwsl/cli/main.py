@@ -21,6 +21,7 @@ COMMANDS = {
     "tune": "Search for good coefficients and settings.",
     "data": "Fetch, inspect, convert and label structures.",
     "import": "Turn a foundation model into a trained potential.",
+    "cache": "List or clear the compiled files kept for later runs.",
     "doctor": "Check what works on this machine.",
 }
 

@@ -57,8 +57,31 @@ def compile_package(
     """
     with _quiet_compiler():
         program = torch.export.export(module, inputs, dynamic_shapes=sizes, strict=False)
-        package = torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=options)
-    return Path(package)
+
+        def attempt(options: dict[str, Any]) -> Path:
+            configs = {"package_path": str(path), "inductor_configs": options}
+            return Path(torch._inductor.aoti_compile_and_package(program, **configs))
+
+        # By default, PyTorch finds out whether the C++ compiler supports the vector instructions of the processor: it
+        # compiles and runs a program for each set of them, which takes ten seconds. Nearly all compilers do.
+        try:
+            return attempt({"cpp.vec_isa_ok": True, **options})
+        except Exception as error:
+            if not _is_compiler_error(error):
+                raise
+        from torch._inductor import cpu_vec_isa
+
+        cpu_vec_isa.valid_vec_isa_list.cache_clear()
+        return attempt(options)
+
+
+def _is_compiler_error(error: BaseException | None) -> bool:
+    """Return whether the C++ compiler failed: the error itself, or one that led to it."""
+    while error is not None:
+        if type(error).__name__ == "CppCompileError":
+            return True
+        error = getattr(error, "inner_exception", None) or error.__cause__
+    return False
 
 
 @contextmanager
@@ -89,10 +112,12 @@ def torch_bytes(content: Any) -> memoryview:
 def load_package(path: Path) -> Any:
     """Load an AOTInductor package.
 
-    The method ``loader.run`` of the result takes and returns lists of tensors. Tested with PyTorch 2.12
-    (`torch._inductor.aoti_load_package`).
+    The method ``run`` of the result takes and returns lists of tensors. `torch._inductor.aoti_load_package` returns the
+    same object in a wrapper, but first compiles and runs programs that detect the vector instructions of the processor,
+    which takes ten seconds, only to log a difference. Tested with PyTorch 2.12.
 
     Raises:
         RuntimeError: The package is damaged.
     """
-    return torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
+    single_threaded, runners, device_index = True, 1, -1  # the last: the device of the package
+    return torch._C._aoti.AOTIModelPackageLoader(str(path), "model", single_threaded, runners, device_index)

@@ -134,7 +134,7 @@ class BoundMolecule(BoundPotential):
         box = inverse = self._no_cell
         if cell is not None:
             box, inverse = _tensor(cell, self._potential), _tensor(np.linalg.inv(cell), self._potential)
-        energies, forces = self._potential.program.loader.run([positions, box, inverse])
+        energies, forces = self._potential.program.run([positions, box, inverse])
         return energies, forces
 
 
@@ -193,7 +193,7 @@ class BoundEdges(BoundPotential):
             vectors = torch.cat([vectors[:first], far, vectors[first:], -far])
         # Compiled code assumes that every tensor is contiguous.
         inputs = [self._species, edges.contiguous(), vectors.contiguous(), *self._states]
-        energies, forces, virials = self._potential.program.loader.run(inputs)
+        energies, forces, virials = self._potential.program.run(inputs)
         return energies, forces, virials
 
 

@@ -15,11 +15,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from piwsl._version import __version__
+from piwsl.compat.torch import load_package
 from piwsl.data.charges import LARGEST, NO_CHARGE, ChargeSpin
 from piwsl.data.domain import Finite, Number, TrainingDomain
 from piwsl.errors import ModelFileError, reason_of
 from piwsl.export.archive import Archive, check_members, member_digests, parsed, read_archive
-from piwsl.export.forms.compiled import load_compiled
 from piwsl.export.trained_file import first_mistake
 from piwsl.models.priors.walls import WallRanges
 from piwsl.runs.files import write_bytes
@@ -290,7 +290,7 @@ def _load_package(archive: Archive, info: dict[str, Any], device: str) -> Any:
         package = folder / "model.pt2"
         package.write_bytes(archive.content)
         try:
-            return load_compiled(package)
+            return load_package(package)
         except RuntimeError as error:
             raise ModelFileError(f"{path}: damaged ({reason_of(error)}): export it again") from None
 

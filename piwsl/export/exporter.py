@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from piwsl.compat.torch import load_package
 from piwsl.data.batch import collate
 from piwsl.data.charges import NO_CHARGE, ChargeSpin
 from piwsl.data.domain import TrainingDomain
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, ExportError, reason_of
 from piwsl.export.exported_file import ExportedPotential, compiled_for, described, save_exported, with_description
-from piwsl.export.forms.compiled import Program, compile_package, edges_program, load_compiled, molecule_program
+from piwsl.export.forms.compiled import Program, compile_package, edges_program, molecule_program
 from piwsl.export.forms.graph import SMALLEST_MOLECULE, as_torchscript, molecule_function, trace
 from piwsl.export.forms.scripted import (
     CopiesForm,
@@ -227,7 +228,7 @@ class Exporter:
         with scratch_directory("export") as folder:
             package = folder / "model.pt2"
             compile_package(program, package)
-            loaded = load_compiled(package)
+            loaded = load_package(package)
             potential = ExportedPotential(output, info, loaded, self.device, package.read_bytes())
             result, extra = self._verified(potential, frames)
             write_bytes(output, with_description(package.read_bytes(), described({**info, **extra})))

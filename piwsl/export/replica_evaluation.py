@@ -245,7 +245,7 @@ def _runs(potential: ExportedPotential, threads: int) -> list[Run]:
             return [calls.new() for _ in range(threads)]
     except EngineError as error:
         LOGGER.warning(f"{potential.path.name}: replicas are evaluated with a single thread: {error}")
-    return [potential.program.loader.run]
+    return [potential.program.run]
 
 
 def _compiled(run: Run, box: Tensor | None, device: str) -> Program:

@@ -11,6 +11,7 @@ from piwsl.data.charges import given_charge
 from piwsl.data.frames import Frame
 from piwsl.data.systems import SYSTEMS
 from piwsl.errors import ConfigError, DataError, ExportError
+from piwsl.export.compiled_cache import compile_or_copy
 from piwsl.export.evaluation import check_given_charge
 from piwsl.export.exported_file import ExportedPotential, ExportedRecord, read_exported_info
 from piwsl.export.exporter import LARGEST_MOLECULE, Exporter
@@ -160,10 +161,8 @@ def _exported_for(exporter: Exporter, structure: Atoms, directory: Path, worthwh
     frame = Frame.from_atoms(structure)
     if worthwhile and not torch.cuda.is_available():
         try:
-            together = f" for {copies} copies per call" if copies > 1 else ""
-            LOGGER.info(f"compiling the model{together}, which takes about half a minute")
-            exporter.openmm(frame, directory / "exported.pt2", "aotinductor", copies=copies)
-            return _own(directory / "exported.pt2")
+            compile_or_copy(exporter, frame, directory / "exported.pt2", copies)
+            return directory / "exported.pt2"
         except ExportError as error:
             LOGGER.info(f"the model was not compiled: {error}")
     exporter.openmm(frame, directory / "exported.pt", copies=copies)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch._inductor.exc import CppCompileError, InductorError
 
 from piwsl.compat import aotinductor
 from piwsl.compat.aotinductor import AotiRunners
@@ -31,10 +32,38 @@ def check(found, given):
 @pytest.mark.compile
 def test_a_package_is_compiled_and_loaded(package, tmp_path):
     given = inputs()
-    check(load_package(package).loader.run(list(given)), given)
+    check(load_package(package).run(list(given)), given)
     (tmp_path / "damaged.pt2").write_bytes(b"nothing")
     with pytest.raises(RuntimeError):
         load_package(tmp_path / "damaged.pt2")
+
+
+def test_a_compiler_without_the_vector_instructions_is_asked_what_it_supports(tmp_path, monkeypatch):
+    attempts = []
+
+    def compile_and_package(program, package_path, inductor_configs):
+        attempts.append(inductor_configs)
+        if "cpp.vec_isa_ok" in inductor_configs:
+            raise InductorError(CppCompileError(["c++"], "unknown option -mamx"), None)
+        return package_path
+
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", compile_and_package)
+    path = tmp_path / "sums.pt2"
+    assert compile_package(Sums(), inputs(), None, path, {"cpp.threads": 1}) == path
+    assert attempts == [{"cpp.vec_isa_ok": True, "cpp.threads": 1}, {"cpp.threads": 1}]
+
+
+def test_another_error_of_the_compiler_is_raised_at_once(tmp_path, monkeypatch):
+    attempts = []
+
+    def compile_and_package(program, package_path, inductor_configs):
+        attempts.append(inductor_configs)
+        raise ValueError("another")
+
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", compile_and_package)
+    with pytest.raises(ValueError, match="another"):
+        compile_package(Sums(), inputs(), None, tmp_path / "sums.pt2", {})
+    assert len(attempts) == 1
 
 
 @pytest.mark.compile

@@ -6,7 +6,6 @@ compiler. A package requires the CPU or GPU type and the PyTorch version for whi
 
 import shutil
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from piwsl.export.forms.scripted import EdgesCore, copy_after_copy, pair_edges
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.models.potential import Potential
 from piwsl.runs.files import write_bytes
-from piwsl.runs.known_code import private_folder
 from piwsl.runs.process_settings import environment_variable
 from piwsl.runs.scratch import folder_without_spaces, scratch_directory, temporary_files_in
 
@@ -120,24 +118,6 @@ def compile_package(program: Program, output: Path) -> None:
                 f"AOTInductor could not compile the potential ({reason}): export with format='torchscript'"
             ) from error
         write_bytes(output, made.read_bytes())
-
-
-def load_compiled(package: Path) -> Any:
-    """Load a package, see `piwsl.compat.torch.load_package`.
-
-    PyTorch compiles small programs that detect the vector instructions of the processor, and runs those that it finds
-    in its cache. By default, the cache has a predictable name, so that another user could have created it. Here, it is
-    a private folder.
-
-    Raises:
-        RuntimeError: The package is damaged.
-    """
-    with ExitStack() as stack:
-        cache = private_folder("torch")
-        if cache is None or " " in str(cache):  # the C++ compiler does not accept spaces
-            cache = stack.enter_context(scratch_directory("load", folder_without_spaces()))
-        stack.enter_context(environment_variable("TORCHINDUCTOR_CACHE_DIR", str(cache)))
-        return compat.load_package(package)
 
 
 def _without_views(graph: GraphModule) -> GraphModule:

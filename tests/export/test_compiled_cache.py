@@ -1,0 +1,156 @@
+"""The cache of compiled files: what is used again, what is not, and what happens to it."""
+
+import logging
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from piwsl.cli.main import run
+from piwsl.data.frames import Frame
+from piwsl.export import compiled_cache
+from piwsl.export.compiled_cache import clear, compile_or_copy, entries
+from piwsl.export.exporter import Exporter
+from piwsl.md.protocol import MDProtocol
+from piwsl.md.run_model import COMPILED_FROM, prepare_model
+from tests.support.models_for_tests import trained_file
+from tests.support.molecules import frame
+
+WATER = frame("H2O")
+
+
+@pytest.fixture(autouse=True)
+def private(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIWSL_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Structures for which a file was made: as TorchScript, which takes a moment instead of half a minute."""
+    made = []
+    write = Exporter.openmm
+
+    def openmm(self, structure, output, form, copies=1):
+        assert form == "aotinductor"
+        made.append((structure.species.tolist(), copies))
+        return write(self, structure, output, copies=copies)
+
+    monkeypatch.setattr(Exporter, "openmm", openmm)
+    return made
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return trained_file(tmp_path_factory.mktemp("model") / "model.pt", layers=1, channels=4)
+
+
+def test_the_second_file_for_the_same_model_and_atoms_is_a_copy(model, compiled, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "piwsl")
+    other = Frame.from_atoms(frame("H2O", seed=5).atoms())  # other positions do not matter
+    for number, structure in enumerate((WATER, other)):
+        compile_or_copy(Exporter([model]), structure, tmp_path / f"{number}.pt2")
+    assert len(compiled) == 1
+    assert (tmp_path / "0.pt2").read_bytes() == (tmp_path / "1.pt2").read_bytes()
+    assert "using a file that was compiled earlier" in caplog.text
+
+
+def test_another_model_order_charge_precision_processor_or_number_of_copies_is_compiled(
+    model, compiled, tmp_path, monkeypatch
+):
+    def make(exporter=None, structure=WATER, copies=1):
+        compile_or_copy(exporter or Exporter([model]), structure, tmp_path / "out.pt2", copies)
+        return len(compiled)
+
+    assert make() == 1
+    assert make(Exporter([trained_file(tmp_path / "other.pt", layers=1, channels=4, seed=3)])) == 2
+    assert make(Exporter([model], dtype="float64")) == 3
+    assert make(structure=WATER.reordered(np.array([1, 0, 2]))) == 4
+    assert make(copies=2) == 5
+    assert make() == 5
+    monkeypatch.setattr(compiled_cache, "_processor", lambda: "model name: another")
+    assert make() == 6
+
+
+def test_equal_elements_in_another_order_are_compiled_for_walls(compiled, tmp_path):
+    """The species are equal, but the code contains the walls of each pair of atoms."""
+    walled = trained_file(tmp_path / "walled.pt", frames=("H2O2",), layers=1, channels=4, walls="molecule")
+    peroxide = frame("H2O2")
+    exporter = Exporter([walled])
+    swapped = peroxide.reordered(np.array([0, 1, 3, 2]))
+    assert swapped.species.tolist() == peroxide.species.tolist()
+    for structure in (peroxide, swapped):
+        compile_or_copy(exporter, structure, tmp_path / "out.pt2")
+    assert len(compiled) == 2
+
+
+@pytest.mark.parametrize("change", ["damaged", "empty", "of another user"])
+def test_a_file_that_cannot_be_trusted_is_replaced(model, compiled, tmp_path, caplog, change):
+    caplog.set_level(logging.INFO, "piwsl")
+    compile_or_copy(Exporter([model]), WATER, tmp_path / "first.pt2")
+    (entry,) = entries()
+    content = bytearray(entry.path.read_bytes())
+    if change == "of another user":
+        shutil.rmtree(tmp_path / "cache" / "known_code")
+        compiled_cache.remember.__globals__["_of_this_process"].clear()
+    else:
+        content[len(content) // 2] ^= 1
+        entry.path.write_bytes(b"" if change == "empty" else bytes(content))
+    compile_or_copy(Exporter([model]), WATER, tmp_path / "second.pt2")
+    assert len(compiled) == 2
+    assert "not used" in caplog.text
+    assert "the model is compiled again" in caplog.text
+    compile_or_copy(Exporter([model]), WATER, tmp_path / "third.pt2")
+    assert len(compiled) == 2
+
+
+def test_without_a_private_folder_nothing_is_kept(model, compiled, tmp_path):
+    (tmp_path / "cache").touch()
+    for _ in range(2):
+        compile_or_copy(Exporter([model]), WATER, tmp_path / "out.pt2")
+    assert len(compiled) == 2
+    assert entries() == []
+
+
+def test_the_files_that_were_not_used_for_longest_are_removed(model, compiled, tmp_path, monkeypatch):
+    for copies in (2, 3, 4):
+        compile_or_copy(Exporter([model]), WATER, tmp_path / "out.pt2", copies)
+        for entry in entries():
+            os.utime(entry.path, (1e9 + 100 * copies,) * 2) if "4 copies" not in entry.content else None
+    sizes = sum(entry.size for entry in entries())
+    (oldest,) = (entry for entry in entries() if "2 copies" in entry.content)
+    os.utime(oldest.path, (1e9, 1e9))
+    monkeypatch.setattr(compiled_cache, "LARGEST", sizes)
+    compile_or_copy(Exporter([model]), WATER, tmp_path / "out.pt2", 5)
+    assert not oldest.path.exists()
+    assert sum(entry.size for entry in entries()) <= sizes
+    assert "5 copies" in entries()[0].content
+
+
+def test_the_command_lists_and_clears(model, compiled, tmp_path, capsys):
+    compile_or_copy(Exporter([model]), WATER, tmp_path / "out.pt2")
+
+    def command(name):
+        with pytest.raises(SystemExit) as error:
+            run(["cache", name])
+        assert error.value.code == 0
+        return capsys.readouterr().out
+
+    assert "H2O, painn" in command("list")
+    assert command("list").splitlines()[-1].startswith("1 files, ")
+    assert command("clear").startswith("removed: 1 files, ")
+    assert command("list") == "0 files, 0.0 MB\n"
+    assert clear() == (0, 0)
+
+
+@pytest.mark.compile
+def test_a_run_uses_the_file_of_an_earlier_run(model, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "piwsl")
+    monkeypatch.setitem(COMPILED_FROM, "molecule", 0)
+    made = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        made.append(prepare_model(model, WATER.atoms(), MDProtocol.of(steps=1), tmp_path / name))
+    assert [path.name for path in made] == ["exported.pt2", "exported.pt2"]
+    assert made[0].read_bytes() == made[1].read_bytes()
+    assert caplog.text.count("compiling the model") == 1
