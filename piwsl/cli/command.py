@@ -1,7 +1,8 @@
 """What the commands of `piwsl` share: lazy import, suggestions, errors that name options, and ``KEY=VALUE`` options."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, TypeVar
@@ -81,6 +82,25 @@ def key_values(overrides: Sequence[str]) -> dict[str, str]:
     return {key: value for key, _, value in (override.partition("=") for override in overrides)}
 
 
+class ReaderEndedError(Exception):
+    """The program that reads the output of the command has ended."""
+
+
+class InterruptedCommandError(Exception):
+    """The command was interrupted by a signal."""
+
+
+@contextmanager
+def _hidden_from_click() -> Iterator[None]:
+    """Replace exceptions for which click would print a line or choose the exit code."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise ReaderEndedError from error
+    except KeyboardInterrupt as error:
+        raise InterruptedCommandError from error
+
+
 class LazyGroup(click.Group):
     """Command group that imports a module of `piwsl.cli` when a command is called.
 
@@ -95,6 +115,26 @@ class LazyGroup(click.Group):
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # passed on unchanged
         self.modules = modules
         self.prefix = prefix
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the command line, which prints the help and the version.
+
+        Raises:
+            ReaderEndedError: The output cannot be written.
+            InterruptedCommandError: A signal arrived.
+        """
+        with _hidden_from_click():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command.
+
+        Raises:
+            ReaderEndedError: The output cannot be written.
+            InterruptedCommandError: A signal arrived.
+        """
+        with _hidden_from_click():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands in order."""

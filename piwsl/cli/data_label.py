@@ -9,6 +9,7 @@ from click.core import ParameterSource
 
 from piwsl.cli.command import Command
 from piwsl.data.labeling.dynamics import SamplingPlan
+from piwsl.runs.progress import to_stderr
 
 if TYPE_CHECKING:
     from piwsl.data.frames import FrameSet
@@ -134,6 +135,6 @@ def _print_labeled(labeled: "FrameSet", method: str, output: Path) -> None:
     if done and not labeled.census.has_forces.any():
         click.echo("the labels are energies without forces, because the method gives no forces")
     for note in labeled.notes[:_SHOWN]:
-        click.echo(note, err=True)
+        to_stderr(note)
     if len(labeled.notes) > _SHOWN:
-        click.echo(f"and {len(labeled.notes) - _SHOWN} more, listed in {output / 'summary.json'}", err=True)
+        to_stderr(f"and {len(labeled.notes) - _SHOWN} more, listed in {output / 'summary.json'}")

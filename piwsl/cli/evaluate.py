@@ -8,6 +8,7 @@ import click
 
 from piwsl.cli.command import Command
 from piwsl.errors import RunDirectoryError
+from piwsl.runs.progress import to_stderr
 
 
 @click.command(name="evaluate", cls=Command)
@@ -106,7 +107,7 @@ def command(
     if failure is not None:
         raise failure
     if len(result.not_finite):
-        click.echo(f"piwsl: {result.notes[-1]}", err=True)
+        to_stderr(f"piwsl: {result.notes[-1]}")
         sys.exit(1)
 
 

@@ -7,6 +7,7 @@ import click
 
 from piwsl.cli.command import Command
 from piwsl.runs.process_settings import use_huge_pages
+from piwsl.runs.progress import to_stderr
 
 if TYPE_CHECKING:
     from piwsl.export.exporter import Format
@@ -104,7 +105,7 @@ def command(
     from piwsl.cli.logs import printing_warnings
 
     if form == "aotinductor":
-        click.echo("compiling, which takes a minute or more", err=True)
+        to_stderr("compiling, which takes a minute or more")
     with printing_warnings(ctx.command):
         exported = export_model(
             models,

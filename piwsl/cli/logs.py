@@ -8,6 +8,7 @@ import click
 
 from piwsl.cli.command import with_flags
 from piwsl.errors import printable
+from piwsl.runs.progress import to_stderr
 from piwsl.runs.provenance import listening
 
 
@@ -28,6 +29,6 @@ def printing_warnings(command: click.Command) -> AbstractContextManager[None]:
 
     def show(record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:
-            click.echo(f"warning: {with_flags(record.getMessage(), command)}", err=True)
+            to_stderr(f"warning: {with_flags(record.getMessage(), command)}")
 
     return echoing("piwsl", show)

@@ -1,15 +1,17 @@
 """The `piwsl` command."""
 
-import os
 import sys
 from contextlib import suppress
 
 import click
 
 from piwsl._version import __version__
-from piwsl.cli.command import LazyGroup
+from piwsl.cli.command import InterruptedCommandError, LazyGroup, ReaderEndedError
+from piwsl.cli.streams import discard_output, usable_streams
 from piwsl.errors import PiwslError, UnphysicalError, UnregisteredNetworkError, printable, system_failure
+from piwsl.runs.interruption import signals_as_exceptions
 from piwsl.runs.process_settings import remove_empty_compiler_cache
+from piwsl.runs.progress import to_stderr
 
 COMMANDS = {
     "learn": "Learn a fast, stable potential from few labels.",
@@ -45,46 +47,72 @@ def piwsl(debug: bool, modules: tuple[str, ...]) -> None:
 
 
 def run(arguments: list[str] | None = None) -> None:
-    """Run a command line and exit with code 0 (success), 2 (user error), 3 (unphysical run) or 130 (interrupted)."""
+    """Run a command line and exit with a code.
+
+    The codes are 0 (success), 2 (user error), 3 (unphysical run), 130 (interrupted by Ctrl-C, SIGTERM or SIGHUP) and
+    141 (the reader of the output has ended).
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
+    with usable_streams():
+        sys.exit(_exit_code(arguments))
+
+
+def _exit_code(arguments: list[str]) -> int:
     if not __debug__:  # the file readers of ASE rely on assertions
-        click.echo(
-            "piwsl: ASE needs assertions, but Python runs without them: unset PYTHONOPTIMIZE and omit -O", err=True
-        )
-        sys.exit(2)
+        return _failed("ASE needs assertions, but Python runs without them: unset PYTHONOPTIMIZE and omit -O")
+    with signals_as_exceptions() as interruption:
+        try:
+            return _called(arguments)
+        except (InterruptedCommandError, click.Abort, KeyboardInterrupt):
+            return _interrupted()
+        except (Exception, SystemExit):
+            # Libraries may replace the exception of a signal, for instance while they are imported.
+            if not interruption.requested or "--debug" in arguments:
+                raise
+            return _interrupted()
+        finally:
+            remove_empty_compiler_cache()
+
+
+def _called(arguments: list[str]) -> int:
+    """Call the command and return the exit code; user errors are printed in one line.
+
+    Raises:
+        PiwslError: The command failed, with ``--debug``. So do OSError and UnicodeEncodeError.
+    """
+    debug = "--debug" in arguments
     try:
         # Outside standalone mode, click returns the exit code instead of raising Exit.
-        sys.exit(piwsl.main(arguments, prog_name="piwsl", standalone_mode=False))
+        return int(piwsl.main(arguments, prog_name="piwsl", standalone_mode=False) or 0)
     except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        _say("interrupted")
-        sys.exit(130)
-    except BrokenPipeError:  # such as `piwsl ... | head`
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # avoids an error when the interpreter flushes stdout at exit
-        sys.exit(141)
+        with suppress(OSError):
+            error.show()
+        return 2
+    except (ReaderEndedError, BrokenPipeError):  # such as `piwsl ... | head`
+        discard_output()
+        return 141
     except UnicodeEncodeError as error:
-        if "--debug" in arguments:
+        if debug:
             raise
         text = printable(ascii(error.object[error.start : error.end]))
-        _say(f"{text} cannot be encoded in this locale: set LC_ALL=C.UTF-8")
-        sys.exit(2)
+        return _failed(f"{text} cannot be encoded in this locale: set LC_ALL=C.UTF-8")
     except (PiwslError, OSError) as error:
-        if "--debug" in arguments:
+        if debug:
             raise
         if isinstance(error, OSError):
             error = system_failure(error)
         hint = " (`piwsl --import MODULE ...`)" if isinstance(error, UnregisteredNetworkError) else ""
-        _say(f"{printable(str(error))}{hint}")
-        sys.exit(3 if isinstance(error, UnphysicalError) else 2)
-    finally:
-        remove_empty_compiler_cache()
+        return _failed(f"{printable(str(error))}{hint}", 3 if isinstance(error, UnphysicalError) else 2)
 
 
-def _say(text: str) -> None:
-    """Print an error, unless the disk to which stderr is redirected is full: the exit code stays the same."""
+def _interrupted() -> int:
+    if sys.stderr.isatty():  # the terminal has printed ^C
+        to_stderr("")
+    return _failed("interrupted", 130)
+
+
+def _failed(text: str, code: int = 2) -> int:
+    """Print an error and return the exit code, which does not depend on whether the error can be printed."""
     with suppress(OSError):
-        click.echo(f"piwsl: {text}", err=True)
+        to_stderr(f"piwsl: {text}")
+    return code

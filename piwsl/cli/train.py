@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from piwsl.cli.command import Command, key_values, overrides_option, with_flags
+from piwsl.runs.progress import to_stderr
 
 if TYPE_CHECKING:
     from piwsl.training.ensemble import EnsembleResult
@@ -138,7 +139,7 @@ def _print_plan(data: str | None, seeds: Sequence[int] | None, arguments: dict[s
     for line in plan.lines:
         click.echo(line)
     for warning in plan.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        to_stderr(f"warning: {warning}")
 
 
 def is_silent() -> bool:
@@ -166,7 +167,7 @@ def _printer(command: click.Command) -> Any:
             click.echo(f"start: {text}")
         elif record.name in ("piwsl.training.inputs", "piwsl.training.distributed.processes"):
             prefix = "note: " if record.levelno == logging.INFO else ""
-            click.echo(f"{prefix}{with_flags(text, command)}", err=True)
+            to_stderr(f"{prefix}{with_flags(text, command)}")
         elif text.startswith(("computed on:", "replay:", "resumed:", "walls:")):
             click.echo(text)
 
@@ -181,7 +182,7 @@ def _print_result(result: "TrainingResult") -> None:
     if is_silent():
         return
     for warning in result.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        to_stderr(f"warning: {warning}")
     for title, errors in (("validation", result.validation), ("test", result.test)):
         for line in errors.lines() if errors is not None else ():
             click.echo(f"{title:<11}{line}")
@@ -193,7 +194,7 @@ def _print_ensemble(result: "EnsembleResult") -> None:
         return
     for member in result.members:
         for warning in member.warnings:
-            click.echo(f"warning: seed {member.seed}: {warning}", err=True)
+            to_stderr(f"warning: seed {member.seed}: {warning}")
     titles, rows = result.table()
     click.echo(f"{result.judged_on + ' errors':<18}  {'  '.join(titles)}")
     for name, cells in rows:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from piwsl.cli.command import Command, key_values, overrides_option
+from piwsl.runs.progress import to_stderr
 
 if TYPE_CHECKING:
     from piwsl.training.tuning.results import TrialResult
@@ -33,7 +34,7 @@ def command(
     from piwsl.cli.train import print_data
     from piwsl.training.tuning.tune import tune
 
-    with echoing("piwsl.training.inputs", lambda record: click.echo(record.getMessage(), err=True)):
+    with echoing("piwsl.training.inputs", lambda record: to_stderr(record.getMessage())):
         result = tune(
             config_file,
             output=output,

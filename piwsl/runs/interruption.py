@@ -1,10 +1,25 @@
-"""Interruption of runs: SIGTERM, SIGHUP and Ctrl-C are recorded, and the run ends after the current block of steps."""
+"""Interruption by SIGTERM, SIGHUP and Ctrl-C.
+
+A run records the signal and ends after the current block of steps (`polite_interruption`). Elsewhere, a signal ends the
+command by an exception, so that no temporary files remain (`signals_as_exceptions`, `uninterrupted`).
+"""
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+_NAMES = ("SIGHUP", "SIGTERM", "SIGINT")  # Windows has no SIGHUP
+_NUMBERS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+
+
+class SignalInterrupt(KeyboardInterrupt):
+    """A signal ends the command.
+
+    If a plain KeyboardInterrupt passes through code that `exec` runs, as during many imports, the interpreter ends
+    itself by SIGINT instead of returning the exit code.
+    """
 
 
 class Interruption:
@@ -18,6 +33,55 @@ class Interruption:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
+
+
+@contextmanager
+def signals_as_exceptions() -> Iterator[Interruption]:
+    """Raise SignalInterrupt within the block on SIGTERM, SIGHUP and SIGINT; main thread only.
+
+    An ignored signal stays ignored, such as SIGHUP under `nohup`.
+
+    Yields:
+        Record of whether a signal arrived. A library may have replaced the exception by another one.
+    """
+    interruption = Interruption()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        interruption.requested = True
+        raise SignalInterrupt
+
+    saved = _replaced(interrupt)
+    try:
+        yield interruption
+    finally:
+        for number, handler in saved.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Delay SIGTERM, SIGHUP and SIGINT until the end of the block, which must be short; main thread only."""
+    arrived: list[int] = []
+    saved = _replaced(lambda number, frame: arrived.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in saved.items():
+            signal.signal(number, handler)
+        if arrived:
+            signal.raise_signal(arrived[0])
+
+
+def _replaced(handler: Callable[[int, FrameType | None], None]) -> "dict[int, signal._HANDLER]":
+    """Install a handler for the signals that are not ignored, and return the former handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    before = {number: signal.getsignal(number) for number in _NUMBERS}
+    # None means a handler that was not installed by Python, which cannot be restored.
+    saved = {number: former for number, former in before.items() if former not in (signal.SIG_IGN, None)}
+    for number in saved:
+        signal.signal(number, handler)
+    return saved
 
 
 @contextmanager
@@ -36,6 +100,22 @@ def hangup_as_termination() -> Iterator[None]:
         yield
     finally:
         signal.signal(hangup, saved)
+
+
+@contextmanager
+def default_termination() -> Iterator[None]:
+    """Let SIGTERM end the process at once within the block; main thread only.
+
+    A process that waits for another process in gloo or NCCL never runs a handler in Python.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    saved = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, saved)
 
 
 @contextmanager

@@ -50,8 +50,19 @@ def in_notebook() -> bool:
 
 
 def to_stderr(line: str) -> None:
-    """Write a line to the standard error stream."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201  # progress requested by the caller
+    """Write a line to the standard error stream; omit the line if the stream is closed or its disk is full.
+
+    Raises:
+        BrokenPipeError: The program that reads the stream has ended.
+    """
+    if sys.stderr is None:  # print would use the standard output
+        return
+    try:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201  # progress requested by the caller
+    except BrokenPipeError:
+        raise
+    except OSError:
+        pass
 
 
 @contextmanager

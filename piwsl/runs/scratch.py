@@ -15,6 +15,7 @@ from shutil import rmtree
 from filelock import FileLock, Timeout
 
 from piwsl.errors import RunDirectoryError, reason_of
+from piwsl.runs.interruption import uninterrupted
 
 LOCK = "lock"
 _ATTEMPTS = 20  # attempts to create a directory that another process may remove before it is locked
@@ -33,10 +34,15 @@ def temporary_directory(parent: Path, prefix: str, suffix: str = "") -> Iterator
         OSError: The directory cannot be created.
     """
     sweep(parent, re.compile(rf"{re.escape(prefix)}{_RANDOM}{re.escape(suffix)}"))
-    folder, lock = _locked(parent, prefix, suffix)
-    try:
+    with ExitStack() as stack:
+        with uninterrupted():
+            folder, lock = _locked(parent, prefix, suffix)
+            stack.callback(_remove, folder, lock)
         yield folder
-    finally:
+
+
+def _remove(folder: Path, lock: FileLock | None) -> None:
+    with uninterrupted():
         rmtree(folder, ignore_errors=True)
         if lock is not None:
             lock.release()

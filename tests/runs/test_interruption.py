@@ -6,7 +6,12 @@ import threading
 
 import pytest
 
-from piwsl.runs.interruption import hangup_as_termination, polite_interruption
+from piwsl.runs.interruption import (
+    hangup_as_termination,
+    polite_interruption,
+    signals_as_exceptions,
+    uninterrupted,
+)
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 
@@ -66,3 +71,42 @@ def test_other_threads_change_nothing():
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+@pytest.mark.usefixtures("hangup_ends")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_becomes_an_exception_that_exec_does_not_hide(name):
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    with signals_as_exceptions() as interruption:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            os.kill(os.getpid(), number)
+        assert caught.type is not KeyboardInterrupt  # the interpreter would end itself by SIGINT
+        assert interruption.requested
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.usefixtures("hangup_ends")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_waits_for_the_end_of_a_short_block(name):
+    ended = []
+
+    def work():
+        with uninterrupted():
+            os.kill(os.getpid(), getattr(signal, name))
+            ended.append(True)
+
+    with signals_as_exceptions(), pytest.raises(KeyboardInterrupt):
+        work()
+    assert ended == [True]
+
+
+def test_ignored_signals_stay_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals_as_exceptions() as interruption, uninterrupted():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert not interruption.requested
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -19,6 +19,7 @@ from torch import distributed
 from torch.distributed import PrefixStore, Store, TCPStore, rendezvous  # type: ignore[attr-defined]  # not in stubs
 
 from piwsl.errors import ConfigError, PiwslError, reason_of
+from piwsl.runs.interruption import default_termination
 from piwsl.training.distributed.process_group import wait_for_all
 
 # Timeout of collective calls: the other processes wait while one process reads or downloads data.
@@ -220,7 +221,7 @@ def process_group(processes: Processes, backend: str) -> Iterator[Processes]:
     if processes.count == 1 or _WITHIN.locked():  # already connected, as in the runs of an ensemble
         yield processes
         return
-    with _WITHIN:
+    with _WITHIN, default_termination():
         yield from _connected(processes, backend)
 
 
