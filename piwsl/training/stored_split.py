@@ -41,7 +41,7 @@ def write_split(path: Path, frames: TrainingFrames, teacher_sha256: str = "") ->
     split = asdict(frames.split)
     if not frames.split.levels:
         del split["levels"]
-    write_text(path, json_text({**split, "sha256": _hashes_of(frames, teacher_sha256)}))
+    write_text(path, json_text({**split, "sha256": hashes_of(frames, teacher_sha256)}))
 
 
 def stored_split(path: Path) -> Split | None:
@@ -73,7 +73,7 @@ def check_unchanged(path: Path, frames: TrainingFrames, teacher_sha256: str = ""
     if not path.exists():
         return
     earlier = _StoredSplit.read(path).sha256
-    changed = [name for name, value in _hashes_of(frames, teacher_sha256).items() if earlier.get(name, value) != value]
+    changed = [name for name, value in hashes_of(frames, teacher_sha256).items() if earlier.get(name, value) != value]
     if changed:
         raise RunDirectoryError(
             f"cannot resume {path.parent}: the {' and the '.join(changed)} of this run changed since it began "
@@ -81,7 +81,7 @@ def check_unchanged(path: Path, frames: TrainingFrames, teacher_sha256: str = ""
         )
 
 
-def _hashes_of(frames: TrainingFrames, teacher_sha256: str) -> dict[str, str]:
+def hashes_of(frames: TrainingFrames, teacher_sha256: str) -> dict[str, str]:
     """Return the hashes of the training data, of separate files with other frames, and of the teacher."""
     hashes = {"data": frames.sha256}
     if frames.test.files != frames.train.files:

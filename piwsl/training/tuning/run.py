@@ -14,12 +14,14 @@ from optuna.exceptions import StorageInternalError
 from optuna.study import Study
 from pydantic import BaseModel
 
+from piwsl.data.read import read_frames
 from piwsl.errors import ConfigError, PiwslError, RunDirectoryError, reason_of
+from piwsl.export.loading import model_files
 from piwsl.export.trained_file import DTYPES, MODEL_FILE, load_trained
 from piwsl.runs import notebook
 from piwsl.runs.config import to_yaml
-from piwsl.runs.directory import DirectoryKind, RunDirectory
-from piwsl.runs.files import sha256, write_text, writing
+from piwsl.runs.directory import LOCK_FILE, DirectoryKind, RunDirectory, locked
+from piwsl.runs.files import sha256, source_hash, write_text, writing
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.summary import RunSummary, iso, now, provenance
 from piwsl.training.config import TrainingConfig
@@ -31,18 +33,24 @@ from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.frames import TrainingFrames
 from piwsl.training.metrics import Errors
 from piwsl.training.presets import resolved
+from piwsl.training.start import start_file
+from piwsl.training.stored_split import hashes_of
 from piwsl.training.tuning.plots import history_figure, history_plot, settings_plot
 from piwsl.training.tuning.results import UNITS, TrialResult, all_results, best_first, setting_text, trials_csv
-from piwsl.training.tuning.search import Worker
+from piwsl.training.tuning.search import Worker, fail_abandoned
 from piwsl.training.tuning.settings import Scalar, TuneConfig, extremes, with_settings
-from piwsl.training.tuning.study import STUDY_FILE, open_study
+from piwsl.training.tuning.study import SHA256, STUDY_FILE, damage_as_error, open_study
 
 CONFIG_FILE = "tune.yaml"
 BEST_FILE = "best.yaml"
 TABLE_FILE = "trials.csv"
 HISTORY_PLOT, SETTINGS_PLOT = "history.png", "settings.png"
 SEARCH = DirectoryKind(job="a search", marks=(CONFIG_FILE, STUDY_FILE))
-_NOT_AGREED = ("accelerator", "threads", "data.file", "data.test_file", "data.workers")
+_NOT_AGREED = (
+    *("accelerator", "threads", "data.workers"),
+    *("data.file", "data.test_file", "data.unlabeled"),
+    *("start.init_from", "teacher.file"),
+)
 
 
 class BestTrial(BaseModel):
@@ -75,6 +83,7 @@ class TuneSummary(RunSummary):
     test: Errors | None = None
 
 
+_PATIENCE = 120.0  # s to wait for workers that open the study
 _SHOWN = 10  # largest number of trials in the table
 
 
@@ -179,8 +188,10 @@ def _run_study(
         )
     if on_data:
         on_data(frames)
-    with _prepared(directory):
+    # Without the lock, two workers that create a study with different settings would not notice the difference.
+    with _prepared(directory), locked(output, patience=_PATIENCE):
         study = open_study(settings, output, _agreed(config, settings, frames))
+        _check_readable(study, settings)
     _write_settings(config, settings, output)
     try:
         _check_trials(study, output)
@@ -200,6 +211,16 @@ def _check_metric(settings: TuneConfig, frames: TrainingFrames) -> None:
         raise ConfigError(f"tune.metric: {settings.metric}: no validation frame has {label}: choose another metric")
 
 
+def _check_readable(study: Study, settings: TuneConfig) -> None:
+    """Read all trials, because damage would otherwise show up after hours of training."""
+    with damage_as_error(settings):
+        fail_abandoned(study)
+        for trial in all_results(study, settings.metric):
+            valid = isinstance(trial.seconds, int | float | None) and isinstance(trial.reason, str | None)
+            if not valid or not set(trial.settings) <= set(settings.ranges):
+                raise ValueError(f"trial {trial.number} has unknown settings or results")
+
+
 def _check_trials(study: Study, output: Path) -> None:
     if not study.get_trials(deepcopy=False) and any(output.glob("trial-*")):
         raise RunDirectoryError(
@@ -217,6 +238,7 @@ def _prepared(directory: RunDirectory) -> Iterator[None]:
     except PiwslError:
         if not existed:
             with suppress(OSError):  # Another worker uses the directory.
+                (directory.path / LOCK_FILE).unlink(missing_ok=True)
                 directory.path.rmdir()
         raise
 
@@ -228,13 +250,36 @@ def _write_settings(config: TrainingConfig, settings: TuneConfig, output: Path) 
 
 
 def _agreed(config: TrainingConfig, settings: TuneConfig, frames: TrainingFrames) -> dict[str, Any]:
-    """Return the flat settings that all workers of a study must share. Data files are compared by hash."""
+    """Return the flat settings that all workers of a study must share. Files are compared by hash."""
     ranges = {key: chosen.model_dump(exclude_defaults=True, mode="json") for key, chosen in settings.ranges.items()}
-    common = {"tune.metric": settings.metric, "tune.ranges": ranges, "data.sha256": frames.sha256}
+    common = {"tune.metric": settings.metric, "tune.ranges": ranges}
     for section, values in config.model_dump(mode="json").items():
         flat = {f"{section}.{key}": value for key, value in values.items()} if isinstance(values, dict) else None
         common.update(flat or {section: values})
-    return {key: value for key, value in common.items() if key not in _NOT_AGREED}
+    for name, level in (config.data.levels or {}).items():
+        common["data.levels"][name]["file"] = ""
+        if isinstance(level.reference_energies, Path):
+            common["data.levels"][name]["reference_energies"] = ""
+    if isinstance(config.data.reference_energies, Path):
+        common["data.reference_energies"] = ""
+    hashes = {f"{SHA256}{name}": value for name, value in _hashes_of_files(config, frames).items()}
+    return {key: value for key, value in common.items() if key not in _NOT_AGREED} | hashes
+
+
+def _hashes_of_files(config: TrainingConfig, frames: TrainingFrames) -> dict[str, str]:
+    """Return the hashes of all files that affect the result of a trial."""
+    teacher = "" if config.teacher.file is None else ",".join(sha256(path) for path in model_files(config.teacher.file))
+    hashes = hashes_of(frames, teacher)
+    if config.start.init_from is not None:
+        hashes["start file"] = start_file(config.start.init_from)[1]
+    if isinstance(config.start.replay, str):
+        hashes["replay file"] = source_hash(read_frames(config.start.replay, config.data.units).files)
+    for name, level in {"": config.data, **(config.data.levels or {})}.items():
+        if isinstance(level.reference_energies, Path):
+            hashes[f"reference energies of level {name}" if name else "reference energies"] = sha256(
+                level.reference_energies
+            )
+    return hashes
 
 
 def _result(

@@ -1,7 +1,8 @@
 """Optuna study of a search: storage, sampler, and assignment of trials to workers."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from piwsl.errors import ConfigError, RunDirectoryError, reason_of
+from piwsl.errors import ConfigError, PiwslError, RunDirectoryError, reason_of
 from piwsl.training.tuning.settings import Scalar, TuneConfig
 
 STUDY_FILE = "study.db"
+SHA256 = "sha256 of the "  # beginning of the keys of hashes in the settings
 SETTINGS = "settings"  # attribute of the study: settings that all workers must share
 # Attributes of trials. REASON marks a failed trial that counts, SURPLUS a trial beyond the requested number.
 REASON, SURPLUS, SECONDS, DIRECTORY = "reason", "surplus", "seconds", "directory"
@@ -53,18 +55,58 @@ def open_study(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = settings.storage or f"sqlite:///{(output / STUDY_FILE).resolve()}"
-    study = _joined(url, settings, connect)
-    before = study.user_attrs.get(SETTINGS)
+    with damage_as_error(settings):
+        study = _joined(url, settings, connect)
+        before = study.user_attrs.get(SETTINGS)
+        if before is not None and not isinstance(before, dict):
+            raise ValueError("the settings are no mapping")
     if before is None:
         study.set_user_attr(SETTINGS, agreed)
     elif before != agreed:
         keys = sorted(key for key in {*before, *agreed} if before.get(key) != agreed.get(key))
-        changed = "; ".join(f"{key} was {before.get(key)}, is {agreed.get(key)}" for key in keys)
+        changed = "; ".join(f"{key} was {before.get(key)}, is {agreed.get(key)}" for key in keys if not _is_hash(key))
+        files = " and the ".join(key.removeprefix(SHA256) for key in keys if _is_hash(key))
+        advice = "choose another tune.study or another output=DIRECTORY"
+        if changed:
+            raise RunDirectoryError(
+                f"cannot continue study {settings.study!r} with changed settings: {changed}: {advice}"
+            )
         raise RunDirectoryError(
-            f"cannot continue study {settings.study!r} with changed settings: {changed}: choose another tune.study or "
-            "another output=DIRECTORY"
+            f"cannot continue study {settings.study!r}: the {files} changed since the study began: restore the file, "
+            f"{advice}"
         )
     return study
+
+
+def _is_hash(key: str) -> bool:
+    return key.startswith(SHA256)
+
+
+@contextmanager
+def damage_as_error(settings: TuneConfig) -> Iterator[None]:
+    """Convert exceptions of Optuna while it reads a study to a one-line error.
+
+    Raises:
+        ConfigError: The block raised an exception that is not a `PiwslError`.
+    """
+    try:
+        yield
+    except PiwslError:
+        raise
+    except Exception as error:  # Optuna and its database raise many types for damaged content
+        advice = (
+            "check tune.storage" if settings.storage else f"restore {STUDY_FILE}, or choose another output=DIRECTORY"
+        )
+        name = settings.storage or STUDY_FILE
+        raise ConfigError(f"the study in {name} is damaged or unavailable ({_reason(error)}): {advice}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Describe an exception without the statement in SQL and the link that SQLAlchemy appends."""
+    text = reason_of(error)
+    for mark in (" [SQL:", " (Background on this error"):
+        text = text.partition(mark)[0]
+    return text
 
 
 def _joined(url: str, settings: TuneConfig, connect: Callable[[str], BaseStorage]) -> Study:
@@ -86,7 +128,12 @@ def _joined(url: str, settings: TuneConfig, connect: Callable[[str], BaseStorage
             # If two workers create the tables of a new database at the same time, one of them may find partial tables.
             half_made = isinstance(error, IntegrityError) or "already exists" in str(error)
             if not half_made or attempt == _ATTEMPTS - 1:
-                raise ConfigError(f"storage {url} cannot be opened ({reason_of(error)}): check tune.storage") from None
+                advice = (
+                    "check tune.storage"
+                    if settings.storage
+                    else "restore this file, or choose another output=DIRECTORY"
+                )
+                raise ConfigError(f"storage {url} cannot be opened ({_reason(error)}): {advice}") from None
             time.sleep(0.2)
     raise AssertionError
 

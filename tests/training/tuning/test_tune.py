@@ -111,6 +111,95 @@ def test_other_settings_are_refused_with_the_differences(searched, small):
     run_study(config.model_copy(update={"threads": None}), settings, output)
 
 
+def begun(config, settings, output):
+    """Create the study of a search without trials."""
+    with pytest.raises(PiwslError, match="no trials"):
+        run_study(config, settings, output)
+
+
+@pytest.fixture
+def without_trials(monkeypatch):
+    """Make workers run no trial."""
+    monkeypatch.setattr(Worker, "work", lambda *arguments: None)
+
+
+@pytest.mark.usefixtures("without_trials")
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("data.file", "data"),
+        ("data.test_file", "test file"),
+        ("data.unlabeled", "unlabeled file"),
+        ("data.levels", "data of level other"),
+        ("data.reference_energies", "reference energies"),
+    ],
+)
+def test_a_changed_file_is_refused(small, water_file, tmp_path, key, name):
+    with np.load(water_file) as archive:
+        content = dict(archive)
+    path = tmp_path / ("atoms.yaml" if key == "data.reference_energies" else "some.npz")
+
+    def write(order):
+        if path.suffix == ".yaml":
+            path.write_text("{H: -13.6, O: -2041.8}\n" + "#" * order)
+        else:
+            np.savez(
+                path, **{key: value[::order] if value.shape[:1] == (60,) else value for key, value in content.items()}
+            )
+
+    write(1)
+    sizes = {"data.test_file": ("data.test=",), "data.unlabeled": ("loss.pitc=1",)}.get(key, ())
+    value = f"{{other: {path}}}" if key == "data.levels" else path
+    config = small(*SHORT, *sizes, f"{key}={value}")
+    begun(config, section(tmp_path), tmp_path / "run")
+    begun(config, section(tmp_path), tmp_path / "run")
+    before = (tmp_path / "run" / "tune.yaml").read_text()
+    write(-1 if path.suffix == ".npz" else 2)
+    with pytest.raises(
+        RunDirectoryError, match=f"the {name} changed since the study began: restore the file"
+    ) as caught:
+        run_study(config, section(tmp_path), tmp_path / "run")
+    assert str(caught.value).count("changed") == 1
+    assert (tmp_path / "run" / "tune.yaml").read_text() == before
+
+
+@pytest.mark.usefixtures("without_trials")
+def test_a_moved_file_is_the_same(small, water_file, tmp_path):
+    for name in ("one.npz", "two.npz"):
+        (tmp_path / name).write_bytes(water_file.read_bytes())
+        level = f"data.levels={{other: {{file: {tmp_path / name}, train: 20}}}}"
+        config = small(
+            *SHORT, "loss.pitc=1", f"data.file={tmp_path / name}", f"data.unlabeled={tmp_path / name}", level
+        )
+        begun(config, section(tmp_path), tmp_path / "run")
+
+
+DAMAGE = {
+    "another file": lambda data: b"hello" * 1000,
+    "truncated": lambda data: data[:5000],
+    "settings": lambda data: data.replace(b'"loss.pitc":', b'"loss.pitc";'),
+    "state of a trial": lambda data: data.replace(b"RUNNING", b"RUNNINX"),
+    "time of a trial": lambda data: data.replace(b"2031-", b"2031)"),
+    "range": lambda data: data.replace(b'{"name": "FloatDistribution"', b'{"nome": "FloatDistribution"'),
+}
+
+
+@pytest.mark.usefixtures("without_trials")
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_study_is_one_line(small, tmp_path, damage):
+    config, settings = small(*SHORT), section(tmp_path)
+    begun(config, settings, tmp_path / "run")
+    path = tmp_path / "run" / "study.db"
+    trial = optuna.load_study(study_name="piwsl", storage=f"sqlite:///{path}").ask()
+    trial.suggest_float("optimizer.learning_rate", 1e-4, 1e-1, log=True)
+    year = str(trial.datetime_start.year).encode()
+    path.write_bytes(DAMAGE[damage](path.read_bytes().replace(year + b"-", b"2031-")))
+    with pytest.raises(ConfigError, match="choose another output=DIRECTORY") as caught:
+        run_study(config, settings, tmp_path / "run")
+    assert "study.db" in str(caught.value)
+    assert "SQL:" not in str(caught.value)
+
+
 @pytest.mark.slow
 def test_a_diverged_trial_failed_and_does_not_end_the_search(small, tmp_path):
     ranges = {"optimizer.learning_rate": {"choices": [5e-3, 1e30]}}
