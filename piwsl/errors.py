@@ -66,6 +66,19 @@ def printable(text: str) -> str:
 _UNSAFE = ("Cc", "Cf", "Cs")  # control characters, direction marks, surrogates from names that are not UTF-8
 
 
+def not_a_file(path: str | os.PathLike[str]) -> str:
+    """Describe a path that is no regular file, for use in an error message."""
+    if os.path.isdir(path):
+        reason = "a directory, not a file"
+    elif os.path.exists(path):  # reading a pipe or a device might never end
+        reason = "not a regular file"
+    elif os.path.islink(path):
+        reason = f"a link to {os.readlink(path)}, which does not exist"
+    else:
+        reason = "no such file"
+    return f"{os.fspath(path) or repr('')}: {reason}"
+
+
 class PiwslError(Exception):
     """Base class of the errors that the command line prints as one line (exit code 2)."""
 

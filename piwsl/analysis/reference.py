@@ -15,7 +15,7 @@ from piwsl.analysis.run_directory import read_run
 from piwsl.data.formats.ase_files import check_dump
 from piwsl.data.formats.npz import UNIT_KEYS
 from piwsl.data.read import read_frames
-from piwsl.errors import ConfigError, DataError, PiwslError
+from piwsl.errors import ConfigError, DataError, PiwslError, not_a_file
 from piwsl.trajectories.extxyz import first_species, states_times
 from piwsl.trajectories.files import open_trajectory, read_topology
 from piwsl.trajectories.frame_source import FrameSource, Progress, first_frame, unwrapped
@@ -138,7 +138,7 @@ def read_reference(
             raise ConfigError(f"{path}: a run directory contains its topology and units: leave out the options")
         return Reference(path.name, read_run(path, progress).frames)
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(not_a_file(path))
     kind = path.suffix.lower()
     if kind in BARE_TRAJECTORIES or kind in FULL_TRAJECTORIES:
         if units:

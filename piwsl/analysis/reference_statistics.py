@@ -11,7 +11,7 @@ import numpy as np
 
 from piwsl.analysis.quantities import standard_quantities
 from piwsl.analysis.quantity import Quantity, Sample, checked_quantities, measure, survey_frames
-from piwsl.errors import ConfigError, DataError, reason_of
+from piwsl.errors import ConfigError, DataError, not_a_file, reason_of
 from piwsl.runs.files import read_checked_npz, write_checked_npz
 from piwsl.structures.bonds import Bonds, MeanDistances
 from piwsl.structures.periodic import ImageBonds
@@ -173,7 +173,7 @@ def read_reference_statistics(path: Path, quantities: Sequence[Quantity[Any]] = 
         DataError: The file is missing, damaged, of another kind, or was written by another version of piwsl.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(not_a_file(path))
     if not is_reference_statistics(path):
         raise DataError(f"{path}: contains no reference statistics: create them with save_reference=FILE")
     again = "create it again with save_reference=FILE"

@@ -22,7 +22,7 @@ from piwsl.data.formats.xsf import read_xsf
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import JoinedFrames, UnknownLayoutError
 from piwsl.data.names import FoundNames
-from piwsl.errors import ConfigError, DataError, public
+from piwsl.errors import ConfigError, DataError, not_a_file, public
 from piwsl.units import LabelUnits, parse_units
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ def read_frames(source: Path | str, units: LabelUnits | str | None = None) -> Fr
         raise ConfigError(f"units={units!r}: give text, such as units='kcal/mol, angstrom'")
     units = parse_units(units) if isinstance(units, str) else units
     path, text = Path(source), str(source)
+    if not text:  # such as an unset variable of a shell; the path would be the current folder
+        raise DataError("the name of the file with frames is empty: pass a file, a directory or a named data set")
     if path.is_file():
         return _read_file(path, units)
     if path.is_dir():
@@ -118,6 +120,8 @@ def read_frames(source: Path | str, units: LabelUnits | str | None = None) -> Fr
         if units is not None:
             raise DataError(f"{text}: the units of a named data set are known: leave out units")
         return dataset_frames(text)
+    if path.is_symlink() and not path.exists():
+        raise DataError(not_a_file(text))
     if path.exists():
         raise DataError(f"{text}: neither a regular file nor a directory: pass a file with frames")
     raise DataError(f"{text}: no such file, directory or data set{_suggestion(path, list(DATASETS))}")

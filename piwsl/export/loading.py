@@ -12,7 +12,7 @@ from typing import Any
 from piwsl.data.charges import NO_CHARGE, ChargeSpin
 from piwsl.data.frames import Frame
 from piwsl.data.systems import RESOURCES
-from piwsl.errors import ConfigError, ModelFileError
+from piwsl.errors import ConfigError, ModelFileError, not_a_file
 from piwsl.export.exported_file import INFO_ENTRY, ExportedPotential, load_exported, read_exported_info
 from piwsl.export.verify import verify_here
 from piwsl.runs.files import sha256
@@ -32,7 +32,7 @@ def model_sha256(model: Path) -> str:
         ModelFileError: The file does not exist.
     """
     if not model.is_file():
-        raise ModelFileError(f"{model}: no such file")
+        raise ModelFileError(not_a_file(model))
     return sha256(model)
 
 
@@ -169,13 +169,13 @@ def is_trained(model: Path) -> bool:
     """Return whether a file is a trained file, which is a zip archive written by `torch.save` without code.
 
     Raises:
-        ModelFileError: The file does not exist.
+        ModelFileError: The file does not exist, or is not a regular file.
     """
+    if not model.is_file():
+        raise ModelFileError(not_a_file(model))
     try:
         with zipfile.ZipFile(model) as archive:
             names = archive.namelist()
-    except FileNotFoundError:
-        raise ModelFileError(f"{model}: no such file") from None
     except Exception:  # zipfile raises many kinds of errors for damaged files; the readers report the problem
         return False
     return not any("/code/" in name or name.endswith((f"/extra/{INFO_ENTRY}", ".so")) for name in names)

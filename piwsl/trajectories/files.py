@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from ase import Atoms
 
-from piwsl.errors import DataError, reason_of
+from piwsl.errors import DataError, not_a_file, reason_of
 from piwsl.runs.reader_process import Arrays, read_apart
 from piwsl.trajectories.dcd import DcdWriter, open_dcd
 from piwsl.trajectories.decoding import mdtraj_frames
@@ -58,7 +58,7 @@ def open_trajectory(path: Path, topology: Path | None = None) -> TrajectoryFile:
         DataError: The file is missing, cannot be read, or contains no complete frame.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(not_a_file(path))
     file = OPENERS[path.suffix](path) if path.suffix in OPENERS else _open_other(path, topology)
     if not file.frames:
         raise DataError(f"{path}: contains no complete frame: nothing can be analyzed")
@@ -87,7 +87,7 @@ def read_topology(path: Path) -> IntArray:
         DataError: The file is missing, cannot be read, or contains an atom without an element.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(not_a_file(path))
     if OPENERS.get(path.suffix) is open_hdf5_trajectory:
         return hdf5_species(path)
     import mdtraj

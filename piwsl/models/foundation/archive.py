@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from piwsl.errors import ModelFileError, reason_of
+from piwsl.errors import ModelFileError, not_a_file, reason_of
 
 # The pickle of a large model has a few megabytes. Each byte can become an object of about 200 bytes.
 LARGEST_PICKLE = 16 * 2**20
@@ -31,7 +31,7 @@ class Archive:
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.is_file():
-            raise ModelFileError(f"{path}: no such file")
+            raise ModelFileError(not_a_file(path))
         try:
             self._zip = zipfile.ZipFile(path)
         except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:

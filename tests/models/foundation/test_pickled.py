@@ -288,7 +288,7 @@ def test_a_state_dict_a_torchscript_program_and_a_missing_file(tmp_path):
     torch.jit.script(nn.Linear(2, 2)).save(str(script))
     refused(script, "a TorchScript program")
     refused(tmp_path / "nothing.model", "no such file")
-    refused(tmp_path, "no such file")
+    refused(tmp_path, "a directory, not a file")
 
 
 def test_damaged_files_are_one_line(file, tmp_path):
