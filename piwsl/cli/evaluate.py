@@ -61,6 +61,7 @@ def command(
     """
     from piwsl.cli.logs import printing_warnings
     from piwsl.data.read import source_name
+    from piwsl.runs.files import check_unused
     from piwsl.runs.json_text import json_text
     from piwsl.training.evaluation import check_predictions_name, evaluate
     from piwsl.training.grouped_errors import GROUP_TITLES, group_rows
@@ -68,8 +69,8 @@ def command(
 
     plot = plot or Path(f"{source_name(data[0])}-parity.png")
     for name, path in (("plot", plot), ("write", write)):
-        if path is not None and path.exists() and not force:
-            raise RunDirectoryError(f"{path} exists: replace the file with force=True, or choose another {name}")
+        if path is not None:
+            check_unused(path, name, force)
     if write is not None:
         check_predictions_name(write)
     source = list(data) if len(data) > 1 else data[0]

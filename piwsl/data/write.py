@@ -56,12 +56,14 @@ def check_output(output: Path, force: bool = False) -> Writer:
     """Return the function that writes the format of a file.
 
     Raises:
-        DataError: The suffix is unknown, or the file exists and ``force`` is not set.
+        DataError: The suffix is unknown, the path is a directory, or the file exists and ``force`` is not set.
     """
     writer = WRITERS.get(output.suffix.lower())
     if writer is None:
         raise DataError(f"{output}: cannot write a file with this suffix: use one of {', '.join(WRITERS)}")
-    if output.is_dir() or (output.exists() and not force):
+    if output.is_dir():
+        raise DataError(f"{output} is a directory, not a file: choose another name")
+    if output.exists() and not force:
         raise DataError(f"{output} exists: choose another name, or replace it with force=True")
     return writer
 

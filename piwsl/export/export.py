@@ -10,13 +10,13 @@ from piwsl.data.charges import charge_of, given_charge, with_charge
 from piwsl.data.domain import check_domain
 from piwsl.data.frames import Frame
 from piwsl.data.systems import Structure, find_structure
-from piwsl.errors import ConfigError, ExportError, ModelFileError, RunDirectoryError, public
+from piwsl.errors import ConfigError, ExportError, ModelFileError, public
 from piwsl.export.evaluation import refuse_ignored_charge
 from piwsl.export.exporter import Exporter, Format
 from piwsl.export.trained_file import member_models, trained_file
 from piwsl.export.verify import Verification
 from piwsl.runs import notebook
-from piwsl.runs.files import sha256
+from piwsl.runs.files import check_unused, sha256
 from piwsl.runs.known_code import remember
 from piwsl.runs.process_settings import process_settings
 
@@ -149,8 +149,7 @@ def export_model(
         )
     paths, stem = _trained_files(model)
     path = Path(output) if output is not None else stem.with_name(f"{stem.name}-{target}{SUFFIXES[format]}")
-    if path.exists() and not force:
-        raise RunDirectoryError(f"{path} already exists: replace it with force=True, or choose another output")
+    check_unused(path, "output", force)
     with process_settings(huge_pages=True):
         exporter = Exporter(paths, dtype, device, head)
         if target == "openmm" and exporter.limitation and not accept_limitation:

@@ -20,7 +20,6 @@ from piwsl.errors import (
     ConfigError,
     MissingDependencyError,
     ModelFileError,
-    RunDirectoryError,
     not_a_file,
     public,
     reason_of,
@@ -35,7 +34,7 @@ from piwsl.models.foundation.so3lr import KNOWN as KNOWN_SO3LR
 from piwsl.models.foundation.so3lr import ROOT as ROOT_SO3LR
 from piwsl.models.foundation.so3lr import convert_so3lr
 from piwsl.runs import notebook
-from piwsl.runs.files import sha256
+from piwsl.runs.files import check_unused, sha256
 
 SO3LR = "so3lr"
 _PACKAGE = "so3krates-torch"
@@ -124,8 +123,7 @@ def import_model(
         RunDirectoryError: The output file exists.
     """
     path = Path(output) if output is not None else Path(f"{_stem(source)}.pt")
-    if path.exists() and not force:
-        raise RunDirectoryError(f"{path} exists: replace it with force=True, or choose another output")
+    check_unused(path, "output", force)
     with TemporaryDirectory() as folder:
         file, name, known_license = _locate(source, Path(folder))
         model = _read(file, name, license or known_license, charge, unpaired_electrons, head)

@@ -71,6 +71,23 @@ def _concerns_another_file(error: Exception, path: Path, folder: Path | None) ->
     return Path(name) not in near and (folder is None or folder not in Path(name).parents) and Path(name) != folder
 
 
+def check_unused(path: Path, argument: str, force: bool) -> None:
+    """Raise an error before any work if a file cannot be written because its name is in use.
+
+    Args:
+        path: File to write.
+        argument: Name of the argument that contains the path.
+        force: Replace an existing file; a directory is never replaced.
+
+    Raises:
+        RunDirectoryError: The path is a directory, or the file exists and ``force`` is not set.
+    """
+    if path.is_dir():
+        raise RunDirectoryError(f"{path} is a directory, not a file: choose another {argument}")
+    if path.exists() and not force:
+        raise RunDirectoryError(f"{path} exists: replace it with force=True, or choose another {argument}")
+
+
 @contextmanager
 def writing(path: Path, errors: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
     """Convert errors of the disk within the block to a one-line RunDirectoryError.

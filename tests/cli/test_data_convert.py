@@ -6,6 +6,7 @@ from ase.io import write
 
 from piwsl.data.frames import FrameSet
 from piwsl.data.read import read_frames
+from piwsl.data.systems import SYSTEMS
 from piwsl.data.write import write_frames
 from tests.support.frame_sets import assert_same_frames, mixed_frames
 from tests.support.molecules import frame
@@ -74,3 +75,18 @@ def test_names_that_are_not_converted_are_printed(cli, tmp_path):
     called = cli("data", "convert", "in.extxyz", "out.h5")
     assert "names not read     masses, force, weight" in called.out
     assert "warning: 1 of 1 frames have no forces, but 'force'" in called.out
+
+
+def test_a_directory_in_place_of_the_file(cli, tmp_path):
+    (tmp_path / "folder.h5").mkdir()
+    (tmp_path / "folder.pt").mkdir()
+    (tmp_path / "folder.png").mkdir()
+    model = SYSTEMS["aspirin"].model
+    for line in (
+        ("data", "convert", "aspirin", "folder.h5", "--force"),
+        ("export", model, "--output", "folder.pt", "--force"),
+        ("evaluate", model, "aspirin", "--plot", "folder.png", "--force"),
+    ):
+        called = cli(*line)
+        assert (called.code, len(called.errors)) == (2, 1)
+        assert " is a directory, not a file: choose another " in called.errors[0]

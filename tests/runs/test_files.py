@@ -10,7 +10,7 @@ import time
 import pytest
 
 from piwsl.errors import RunDirectoryError, SystemFailureError, printable, shortened, system_errors
-from piwsl.runs.files import atomic_path, read_json_object, sha256, write_text, writing
+from piwsl.runs.files import atomic_path, check_unused, read_json_object, sha256, write_text, writing
 from piwsl.runs.scratch import scratch_directory, temporary_directory
 from tests.support.limits import limited_files
 
@@ -192,3 +192,10 @@ def test_json_that_is_too_large_is_not_read(tmp_path):
 def test_texts_of_others_in_messages():
     assert shortened("a" * 300) == "a" * 197 + "..."
     assert printable("red \x1b[31m") == r"red \x1b[31m"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_directory_is_never_replaced_by_a_file(force, tmp_path):
+    with pytest.raises(RunDirectoryError, match=r"is a directory, not a file: choose another output$"):
+        check_unused(tmp_path, "output", force)
+    check_unused(tmp_path / "new.pt", "output", force)
