@@ -49,6 +49,7 @@ def write_frames(
     counts = dict.fromkeys(("frames", "energies", "forces", "stresses"), 0)
     with atomic_path(output) as temporary:
         writer(temporary, _counted(frames, counts, progress))
+        check_output(output, force)  # another process may have written the file in the meantime
     return counts
 
 

@@ -78,7 +78,9 @@ def _replaced(handler: Callable[[int, FrameType | None], None]) -> "dict[int, si
         return {}
     before = {number: signal.getsignal(number) for number in _NUMBERS}
     # None means a handler that was not installed by Python, which cannot be restored.
-    saved = {number: former for number, former in before.items() if former not in (signal.SIG_IGN, None)}
+    saved: dict[int, signal._HANDLER] = {
+        number: former for number, former in before.items() if former not in (signal.SIG_IGN, None)
+    }
     for number in saved:
         signal.signal(number, handler)
     return saved

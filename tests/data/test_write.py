@@ -113,3 +113,12 @@ def test_the_kind_of_structure_comes_back(tmp_path, ending):
     assert [one.config_type for one in again] == ["", "wäßrig"]
     assert "config_type" in " ".join(again.names.read)
     assert not again.names.unread
+
+
+def test_a_file_that_another_process_wrote_in_the_meantime_is_kept(tmp_path):
+    path = tmp_path / "a.extxyz"
+    frames = FrameSet([frame("H2O", seed=seed, labeled=True) for seed in range(3)])
+    with pytest.raises(DataError, match="exists: choose another name"):
+        write_frames(frames, path, progress=lambda done, total: path.write_text("other"))
+    assert path.read_text() == "other"
+    assert list(tmp_path.iterdir()) == [path]

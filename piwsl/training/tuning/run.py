@@ -27,6 +27,7 @@ from piwsl.runs.summary import RunSummary, iso, now, provenance
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import training_frames
 from piwsl.training.data_checks import check_against_data
+from piwsl.training.data_config import DataConfig, LevelConfig
 from piwsl.training.distributed.devices import chosen_device
 from piwsl.training.distributed.processes import launched_processes
 from piwsl.training.evaluate import evaluate_potential
@@ -252,7 +253,7 @@ def _write_settings(config: TrainingConfig, settings: TuneConfig, output: Path) 
 def _agreed(config: TrainingConfig, settings: TuneConfig, frames: TrainingFrames) -> dict[str, Any]:
     """Return the flat settings that all workers of a study must share. Files are compared by hash."""
     ranges = {key: chosen.model_dump(exclude_defaults=True, mode="json") for key, chosen in settings.ranges.items()}
-    common = {"tune.metric": settings.metric, "tune.ranges": ranges}
+    common: dict[str, Any] = {"tune.metric": settings.metric, "tune.ranges": ranges}
     for section, values in config.model_dump(mode="json").items():
         flat = {f"{section}.{key}": value for key, value in values.items()} if isinstance(values, dict) else None
         common.update(flat or {section: values})
@@ -274,7 +275,8 @@ def _hashes_of_files(config: TrainingConfig, frames: TrainingFrames) -> dict[str
         hashes["start file"] = start_file(config.start.init_from)[1]
     if isinstance(config.start.replay, str):
         hashes["replay file"] = source_hash(read_frames(config.start.replay, config.data.units).files)
-    for name, level in {"": config.data, **(config.data.levels or {})}.items():
+    sections: dict[str, DataConfig | LevelConfig] = {"": config.data, **(config.data.levels or {})}
+    for name, level in sections.items():
         if isinstance(level.reference_energies, Path):
             hashes[f"reference energies of level {name}" if name else "reference energies"] = sha256(
                 level.reference_energies
