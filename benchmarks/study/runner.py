@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,7 @@ from piwsl.training.directory import TrainingSummary
 from piwsl.training.task import DivergedError
 
 RESULT = "result.json"
-# Of the measurement of costs: steps of a run without and with the steps to be timed, and repetitions.
-TIMED_STEPS, ROUNDS = 60, 3
+TIMED_STEPS, ROUNDS = 60, 3  # of the measurement of costs
 
 
 class Study:
@@ -107,21 +107,16 @@ class Study:
             for _ in range(1 if self.small else ROUNDS):
                 for variant in names:
                     measured[variant].append(self._cost_of(Run(case, variant, 0, self.small)))
-            self._costs |= {names[variant]: min(values) for variant, values in measured.items()}
+            self._costs |= {names[variant]: median(values) for variant, values in measured.items()}
             write_text(path, json.dumps(self._costs, indent=1))
         return {variant: self._costs[name] for variant, name in names.items()}
 
     def _cost_of(self, run: Run) -> float:
-        """Return the processor time of a step, s: the difference between a longer and a shorter training."""
-        seconds = []
-        for steps in (TIMED_STEPS // 3, TIMED_STEPS + TIMED_STEPS // 3):
-            config = self.config(run, steps)
-            optimizer = config.optimizer.model_copy(update={"validation_interval": steps, "warmup": 0})
-            job = self.output / "costs" / f"{os.getpid()}"
-            began = time.process_time()
-            _train(config.model_copy(update={"optimizer": optimizer}), job)
-            seconds.append(time.process_time() - began)
-        return max(seconds[1] - seconds[0], 0.1 * seconds[1]) / TIMED_STEPS
+        """Return the median processor time of a step, s."""
+        config = self.config(run, 2 if self.small else TIMED_STEPS)
+        times: list[float] = []
+        _train(config, self.output / "costs" / f"{os.getpid()}", progress=lambda _: times.append(time.process_time()))
+        return median(np.diff(times[len(times) // 3 :]).tolist() or [1.0])
 
     def directory(self, run: Run) -> Path:
         """Return the directory of a run, named by the hash of its configuration and data."""
@@ -251,9 +246,9 @@ def _in_process(run: Run, arguments: list[str]) -> str:
     return lines[-1] if done.returncode else ""
 
 
-def _train(config: TrainingConfig, directory: Path, resume: bool = False) -> None:
+def _train(config: TrainingConfig, directory: Path, resume: bool = False, progress: Any = False) -> None:
     if not (directory / SUMMARY_FILE).exists() or not resume:
-        piwsl.train(config=config, output=directory, resume=resume, force=not resume, progress=False)
+        piwsl.train(config=config, output=directory, resume=resume, force=not resume, progress=progress)
 
 
 def _in_mev(value: float | None) -> float | None:

@@ -58,9 +58,11 @@ def compile_package(
     with _quiet_compiler():
         program = torch.export.export(module, inputs, dynamic_shapes=sizes, strict=False)
 
-        def attempt(options: dict[str, Any]) -> Path:
-            configs = {"package_path": str(path), "inductor_configs": options}
-            return Path(torch._inductor.aoti_compile_and_package(program, **configs))
+        def attempt(settings: dict[str, Any]) -> Path:
+            package = torch._inductor.aoti_compile_and_package(
+                program, package_path=str(path), inductor_configs=settings
+            )
+            return Path(package)
 
         # By default, PyTorch finds out whether the C++ compiler supports the vector instructions of the processor: it
         # compiles and runs a program for each set of them, which takes ten seconds. Nearly all compilers do.

@@ -88,6 +88,14 @@ def test_equal_time_follows_the_costs(study, monkeypatch):
     assert timed.config(Run("", "PITC", 0)).optimizer.steps == 1
 
 
+def test_costs_are_those_of_steps(study, monkeypatch):
+    """The time of a step, without that of reading, validations and the end."""
+    clock = iter(range(100))
+    monkeypatch.setattr(runner.time, "process_time", lambda: next(clock))
+    monkeypatch.setattr(runner, "_train", lambda config, directory, progress: [progress(None) for _ in range(9)])
+    assert study._cost_of(Run("", "plain", 0)) == 1.0
+
+
 def test_a_stored_run_is_not_repeated(study, capsys, monkeypatch):
     run = Run("", "plain", 0)
     assert not study.is_done(run)

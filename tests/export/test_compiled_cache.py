@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from piwsl.cli.main import run
-from piwsl.data.frames import Frame
+from piwsl.data.frames import Frame, FrameSet
 from piwsl.export import compiled_cache
 from piwsl.export.compiled_cache import clear, compile_or_copy, entries
 from piwsl.export.exporter import Exporter
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.run_model import COMPILED_FROM, prepare_model
+from piwsl.training.walls import ranges_of_molecule
 from tests.support.models_for_tests import trained_file
 from tests.support.molecules import frame
 
@@ -74,12 +75,15 @@ def test_another_model_order_charge_precision_processor_or_number_of_copies_is_c
 
 def test_equal_elements_in_another_order_are_compiled_for_walls(compiled, tmp_path):
     """The species are equal, but the code contains the walls of each pair of atoms."""
-    walled = trained_file(tmp_path / "walled.pt", frames=("H2O2",), layers=1, channels=4, walls="molecule")
-    peroxide = frame("H2O2")
+    ranges = ranges_of_molecule(FrameSet([frame("CH3CH2OH", seed=seed) for seed in range(5)]))
+    walled = trained_file(tmp_path / "walled.pt", frames=("CH3CH2OH",), layers=1, channels=4, walls=ranges)
+    ethanol = frame("CH3CH2OH")
     exporter = Exporter([walled])
-    swapped = peroxide.reordered(np.array([0, 1, 3, 2]))
-    assert swapped.species.tolist() == peroxide.species.tolist()
-    for structure in (peroxide, swapped):
+    order = np.arange(9)
+    order[[3, 8]] = order[[8, 3]]  # hydrogens of different groups
+    swapped = ethanol.reordered(order)
+    assert swapped.species.tolist() == ethanol.species.tolist()
+    for structure in (ethanol, swapped):
         compile_or_copy(exporter, structure, tmp_path / "out.pt2")
     assert len(compiled) == 2
 
