@@ -7,10 +7,9 @@ from logging import INFO, WARNING
 from os import PathLike
 from pathlib import Path
 from shutil import copyfile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
-from matplotlib.figure import Figure
 
 from piwsl.data.systems import Structure
 from piwsl.errors import ConfigError, UnphysicalError, public
@@ -28,7 +27,6 @@ from piwsl.md.run_model import domain_warnings, prepare_model, trained_source
 from piwsl.md.simulation import Simulation
 from piwsl.md.stop.rules import OwnRule, check_picklable
 from piwsl.md.structure import advice, minimized, normalized, prepared
-from piwsl.md.thermo_figure import thermo_figure
 from piwsl.runs import notebook
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.files import atomic_path, sha256, writing
@@ -37,6 +35,9 @@ from piwsl.runs.scratch import scratch_directory
 from piwsl.runs.summary import MDSummary, recorded_violations
 from piwsl.structures.files import check_structure
 from piwsl.units import PICOSECOND
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LOGGER = logging.getLogger(__name__)
 
@@ -83,8 +84,10 @@ class MDRun:
         """
         return cls(Path(directory), MDSummary.read(Path(directory)))
 
-    def plot(self) -> Figure:
+    def plot(self) -> "Figure":
         """Plot energies and temperature against time, for each replica."""
+        from piwsl.md.thermo_figure import thermo_figure  # matplotlib
+
         return thermo_figure(self._thermo_files())
 
     def _thermo_files(self) -> list[Path]:

@@ -88,7 +88,7 @@ def compile_package(program: Program, output: Path) -> None:
     Raises:
         ExportError: There is no C++ compiler, or the compiler fails. Nothing is written.
     """
-    if program.inputs[0].device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++", "cl"))):
+    if not any(map(shutil.which, ("g++", "clang++", "c++", "cl"))):
         raise ExportError(
             "format='aotinductor' requires a C++ compiler, but neither g++ nor clang++ was found: "
             "install one of them, or choose format='torchscript'"
