@@ -19,7 +19,8 @@ __all__ = ["Settings", "aspirin", "exported", "frame", "milliseconds", "oxide", 
 
 def aspirin() -> Atoms:
     """Return the bundled aspirin."""
-    return named_system("aspirin").structure.copy()
+    atoms: Atoms = named_system("aspirin").structure.copy()
+    return atoms
 
 
 def synchronize(device: str) -> None:

@@ -82,8 +82,8 @@ def compare(report: Report, settings: Settings, title: str, kind: tuple[str, str
             tolerance = RELATIVE[dtype] + 3.0 * rounded
             if what == "energy":
                 tolerance *= len(atoms)
-            unit, kind = "eV" if what == "energy" else "", str(dtype).removeprefix("torch.")
-            report.check(f"{title}, {kind}, {what}", difference, tolerance, unit)
+            unit, width = "eV" if what == "energy" else "", str(dtype).removeprefix("torch.")
+            report.check(f"{title}, {width}, {what}", difference, tolerance, unit)
     synchronize(settings.device)
     there, batch = of_type(potential, torch.float32).to(settings.device), collate([frame(atoms)], 4.5)
     on_device = batch.to(settings.device)

@@ -144,11 +144,11 @@ def modes(report: Report, settings: Settings, frames: list[Frame], forces: str, 
     size = float(reverse.abs().max())
     title = f"{forces}, {str(dtype).removeprefix('torch.')}, forward and reverse mode"
     report.check(title, float((forward - reverse).abs().max()) / size, TOLERANCES[dtype])
-    products = [
+    curvatures = [
         hessian_product(built(forces, dtype).to(device), batch.to(device), along.to(device)).detach().cpu()
         for device in ("cpu", settings.device)
     ]
-    difference = float((products[0] - products[1]).abs().max()) / float(products[0].abs().max())
+    difference = float((curvatures[0] - curvatures[1]).abs().max()) / float(curvatures[0].abs().max())
     report.check(f"{title}, Hessian", difference, TOLERANCES[dtype])
 
 
@@ -194,7 +194,9 @@ def resumed(report: Report, settings: Settings) -> None:
                 changed = {**options, "optimizer.steps": count, "deterministic": deterministic}
                 result = train(system="aspirin", output=folder, resume=number > 0, options=changed, progress=False)
             weights.append(torch.cat([value.flatten() for value in load_model(result.model).tensors.values()]))
-            report.measure(f"train, {parts} steps", seconds=result.seconds, force_mae=float(result.errors.force_mae))
+            report.measure(
+                f"train, {parts} steps", seconds=result.seconds, force_mae=float(result.errors.force_mae or 0.0)
+            )
         difference = float((weights[0] - weights[1]).abs().max())
         title = f"train and resume{', deterministic' if deterministic else ''}, weights"
         report.check(title, difference, 0.0 if deterministic or not settings.gpu else 1e-3)

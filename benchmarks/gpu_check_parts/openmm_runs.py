@@ -8,6 +8,7 @@ from ase import Atoms
 
 from piwsl.interfaces.openmm.force import Kind, openmm_force
 from piwsl.interfaces.openmm.probe import import_openmm
+from piwsl.md.engines.openmm import platform_properties
 from piwsl.units import KJ_PER_MOL, NANOMETER
 
 
@@ -26,7 +27,7 @@ def context(
         system.setDefaultPeriodicBoxVectors(*(np.array(atoms.cell) / NANOMETER))
     integrator = openmm.LangevinMiddleIntegrator(temperature, 5, 1e-4)
     integrator.setRandomNumberSeed(1)
-    properties = {"Precision": "mixed"} if platform in ("CUDA", "OpenCL") else {}
+    properties = platform_properties(platform)
     made = openmm.Context(system, integrator, openmm.Platform.getPlatformByName(platform), properties)
     made.setPositions(atoms.positions / NANOMETER)
     return made, integrator

@@ -284,7 +284,7 @@ def _load_package(archive: Archive, info: dict[str, Any], device: str) -> Any:
         if made[what] != here[what]:
             raise ModelFileError(
                 f"{path}: compiled for {what} {made[what]}, but this machine has {here[what]}: "
-                "compile the model on this machine with format='aotinductor'"
+                f"compile the model on this machine with format='aotinductor' and device={device.partition(':')[0]!r}"
             )
     with scratch_directory("load") as folder:  # a folder that only this user can write to
         package = folder / "model.pt2"

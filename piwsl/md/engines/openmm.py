@@ -42,6 +42,11 @@ def choose_platform() -> str:
     return "CUDA" if torch.cuda.is_available() and probe_platform("CUDA").works else "Reference"
 
 
+def platform_properties(platform: str) -> dict[str, str]:
+    """Return the properties of a Context: mixed precision on the GPU of PyTorch, as OpenMM could choose another one."""
+    return {"Precision": "mixed", "DeviceIndex": str(torch.cuda.current_device())} if platform == "CUDA" else {}
+
+
 class OpenMMEngine:
     """Engine with an OpenMM integrator and the potential as TorchForce or PythonForce.
 
@@ -175,7 +180,7 @@ class OpenMMEngine:
     def _build(self, seed: int) -> tuple[Any, Any]:
         integrator = make_integrator(self._openmm, self.ensemble, self._protocol, self._temperature, seed)
         platform = self._openmm.Platform.getPlatformByName(self.platform)
-        properties = {"Precision": "mixed"} if self.platform == "CUDA" else {}
+        properties = platform_properties(self.platform)
         try:
             context = self._openmm.Context(self._system, integrator, platform, properties)
         except self._openmm.OpenMMException as error:

@@ -16,7 +16,7 @@ from piwsl.errors import EngineError, reason_of
 from piwsl.export.replica_evaluation import BoundReplicas
 from piwsl.interfaces.openmm.probe import import_openmm, probe_pythonforce
 from piwsl.md.engines.base import EngineState, Snapshot, kinetic_energy, phase_seed, split_seed
-from piwsl.md.engines.openmm import choose_platform, make_integrator, particle_masses
+from piwsl.md.engines.openmm import choose_platform, make_integrator, particle_masses, platform_properties
 from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.structure import degrees_of_freedom, inertial_masses
@@ -168,7 +168,7 @@ class OpenMMReplicas:
             system.addParticle(mass)
         system.addForce(self._openmm.PythonForce(self._callable))
         platform = self._openmm.Platform.getPlatformByName(self.platform)
-        properties = {"Precision": "mixed"} if self.platform == "CUDA" else {}
+        properties = platform_properties(self.platform)
         try:
             self._context = self._openmm.Context(system, self._integrator, platform, properties)
         except self._openmm.OpenMMException as error:
