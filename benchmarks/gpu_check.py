@@ -13,12 +13,12 @@ a part failed or a result differs.
     forms         exported files beside the eager model
     contexts      exported files inside OpenMM, with and without CUDA graphs
     losses        losses and gradients beside the CPU, forward and reverse mode, training and resuming
-    compiled      files compiled with AOTInductor
+    restarts      whether restarted runs give the bits of uninterrupted runs
     md_step       time of a step of dynamics with every form and engine
     replicas      1 to 4096 molecules at once
     training      training steps by loss, batch size and float type
+    compiled      files compiled with AOTInductor
     scaling       21 to 100 000 atoms
-    restarts      whether restarted runs give the bits of uninterrupted runs
 
 piwsl does not have to be installed: the script uses the repository that contains it. It needs torch, numpy, scipy, ase,
 pydantic, PyYAML, tqdm, networkx and vesin; rows that need another package that is missing are skipped. With
@@ -63,13 +63,13 @@ PARTS = {
     "eager": 50.0,
     "forms": 40.0,
     "contexts": 40.0,
-    "losses": 60.0,
-    "compiled": 100.0,
-    "md_step": 70.0,
-    "replicas": 50.0,
-    "training": 50.0,
-    "scaling": 60.0,
+    "losses": 50.0,
     "restarts": 40.0,
+    "md_step": 60.0,
+    "replicas": 45.0,
+    "training": 40.0,
+    "compiled": 90.0,
+    "scaling": 45.0,
 }
 GRACE = 40.0  # seconds from there until a part is killed
 SILENT = 90.0  # seconds without a row after which an attempt is given up
