@@ -11,6 +11,7 @@ LONG = {
         "test_molecule_is_drawn_in_three_dimensions[dark]",
         "test_nothing_sticks_out_on_a_phone[390]",
     ),
+    "benchmarks/test_gpu_check.py": ("test_all_parts_in_small",),
     "cli/test_export.py": ("test_a_network_that_breaks_a_law_is_exported_for_openmm_only_if_this_is_accepted",),
     "cli/test_full_disk.py": (
         "test_a_trained_file_and_no_room_for_temporary_files",
