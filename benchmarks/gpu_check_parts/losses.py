@@ -181,6 +181,8 @@ def resumed(report: Report, settings: Settings) -> None:
         "model.layers": 2,
         "optimizer.warmup": 5,
         "optimizer.validation_interval": 20,
+        "loss.pitc": 1.0,
+        "loss.pisc": 0.01,
         "loss.cadence": 2,
         "loss.warmup": 0,
         "optimizer.schedule": "constant",

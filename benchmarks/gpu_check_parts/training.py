@@ -25,8 +25,8 @@ from piwsl.training.config import TrainingConfig, load_config
 from piwsl.training.objective import build_objective
 
 LOSSES = {
-    "energies and forces": ["loss.pitc=0", "loss.pisc=0"],
-    "with PITC": ["loss.pisc=0"],
+    "energies and forces": [],
+    "with PITC": ["loss.pitc=1"],
     "with PITC and PISC": [],
 }
 PRECISIONS = ("float32", "TF32", "bf16-mixed")

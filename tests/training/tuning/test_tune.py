@@ -180,7 +180,7 @@ DAMAGE = {
     "settings": lambda data: data.replace(b'"loss.pitc":', b'"loss.pitc";'),
     "state of a trial": lambda data: data.replace(b"RUNNING", b"RUNNINX"),
     "time of a trial": lambda data: data.replace(b"2031-", b"2031)"),
-    "range": lambda data: data.replace(b'{"name": "FloatDistribution"', b'{"nome": "FloatDistribution"'),
+    "range": lambda data: data.replace(b'{"name": "FloatDistribution"', b'{"nAme": "FloatDistribution"'),
 }
 
 
