@@ -22,7 +22,7 @@ from piwsl.analysis.comparison import Comparison
 from piwsl.analysis.groups import RunGroup, mean_of, side_by_side
 from piwsl.analysis.names import RANDOM_NAME, is_temporary, system_name
 from piwsl.analysis.report.scene import MOST_NUMBERS, Scene, picture_svg, scene_of
-from piwsl.analysis.report.style import NARROW, WIDE, Plot, page_svg
+from piwsl.analysis.report.style import Pictures
 from piwsl.analysis.statistics.results import Measurement, significant
 from piwsl.analysis.verdict import judge, picoseconds, verdict_of
 from piwsl.runs.json_text import json_text
@@ -41,18 +41,18 @@ class PageFigure:
     narrow: Markup
 
 
-def render_page(groups: Sequence[RunGroup], plots: Sequence[Plot], coordinates: int = MOST_NUMBERS) -> str:
+def render_page(groups: Sequence[RunGroup], pictures: Sequence[Pictures], coordinates: int = MOST_NUMBERS) -> str:
     """Render the report of one or several runs as HTML.
 
     Args:
         groups: Analyzed runs and replicas.
-        plots: Figures of the report.
+        pictures: Figures of the report.
         coordinates: Largest number of coordinates in the animated scenes of all runs together.
     """
     alone = len(groups) == 1 and groups[0].is_single
     scenes = _scenes(groups, alone, coordinates // len(groups))
     common = {
-        "figures": [_figure(plot) for plot in plots],
+        "figures": [_figure(picture) for picture in pictures],
         "groups": groups,
         "numbers": _numbers(groups),
         "scenes": scenes,
@@ -116,9 +116,9 @@ def _template(name: str) -> Template:
     return environment.get_template(name)
 
 
-def _figure(plot: Plot) -> PageFigure:
-    wide, narrow = (Markup(page_svg(plot, layout)) for layout in (WIDE, NARROW))
-    return PageFigure(plot.name, plot.title, plot.caption, wide, narrow)
+def _figure(picture: Pictures) -> PageFigure:
+    plot = picture.plot
+    return PageFigure(plot.name, plot.title, plot.caption, Markup(picture.wide), Markup(picture.narrow))
 
 
 def _scenes(groups: Sequence[RunGroup], alone: bool, coordinates: int) -> list[Scene]:

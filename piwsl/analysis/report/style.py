@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+DOTS_PER_INCH = 200  # of PNG files
 PIXELS_PER_INCH = 72  # resolution of matplotlib's SVG: one point of the figure is one pixel of the page
 
 
@@ -44,8 +45,6 @@ LIGHT = Palette(
     "#1b1f24", "#59636e", "#dfe3e8", "#0072b2", "#c8cfd6", "#8a949e", "#b34700",
     "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
 )  # fmt: skip
-# Colors of the page: placeholders that `page_svg` replaces by CSS variables, to support dark mode.
-PAGE = Palette(*(f"#0101{number:02x}" for number in range(1, len(fields(Palette)) + 1)))
 DASHES: tuple[tuple[float, ...], ...] = (
     (),
     (5, 1.5),
@@ -129,11 +128,9 @@ def drawing(layout: Layout, palette: Palette) -> Iterator[None]:
 
 
 def new_figure(layout: Layout, height: float) -> Figure:
-    """Return an empty figure with a given height in pixels and a transparent background."""
+    """Return an empty figure with a given height in pixels, on a white background."""
     size = (layout.width / PIXELS_PER_INCH, height / PIXELS_PER_INCH)
-    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.08, hspace=0.04))
-    figure.patch.set_alpha(0.0)
-    return figure
+    return Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.08, hspace=0.04))
 
 
 def dress(axes: Axes, palette: Palette) -> None:
@@ -146,23 +143,53 @@ def dress(axes: Axes, palette: Palette) -> None:
     axes.set_axisbelow(True)
 
 
-def file_svg(plot: Plot) -> str:
-    """Return the figure as the text of an SVG file on a white background."""
-    return _drawn(plot, WIDE, LIGHT, ground="white")
+@dataclass(frozen=True)
+class Pictures:
+    """A figure in the forms of the files and of the page.
+
+    Attributes:
+        plot: Figure.
+        png: PNG file on a white background.
+        svg: Text of an SVG file on a white background.
+        wide: ``<svg>`` element of the page.
+        narrow: ``<svg>`` element of the page for phones.
+    """
+
+    plot: Plot
+    png: bytes
+    svg: str
+    wide: str
+    narrow: str
+
+
+def pictures_of(plot: Plot) -> Pictures:
+    """Draw a figure once for each layout, and return all its forms."""
+    with drawing(WIDE, LIGHT):
+        figure = plot.draw(WIDE, LIGHT)
+        text = _svg(figure)
+        figure.set_layout_engine("none")  # the positions found for the SVG file
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", dpi=DOTS_PER_INCH, facecolor="white", metadata={"Software": None})
+    return Pictures(plot, stream.getvalue(), text, _of_page(plot, WIDE, text), page_svg(plot, NARROW))
 
 
 def page_svg(plot: Plot, layout: Layout) -> str:
     """Return the figure as an ``<svg>`` element whose ids begin with its name and the width of the layout."""
-    text = _element(plot, _drawn(plot, layout, PAGE, ground="none"), f"{plot.name}-{layout.width}")
-    for field in fields(PAGE):
-        text = text.replace(getattr(PAGE, field.name), f"var(--{field.name})")
-    return text
+    return _of_page(plot, layout, _drawn(plot, layout))
 
 
 def notebook_svg(plot: Plot) -> str:
     """Return the figure as an ``<svg>`` element on a white background, with ids that no other output shares."""
-    text = _drawn(plot, WIDE, LIGHT, ground="white")
+    text = _drawn(plot, WIDE)
     return _element(plot, text, f"{plot.name}-{sha256(text.encode()).hexdigest()[:12]}")
+
+
+def _of_page(plot: Plot, layout: Layout, text: str) -> str:
+    """Return an element without background, whose colors are CSS variables, to support dark mode."""
+    text = _element(plot, text, f"{plot.name}-{layout.width}").replace("fill: #ffffff", "fill: none", 1)
+    for field in fields(LIGHT):
+        text = text.replace(getattr(LIGHT, field.name), f"var(--{field.name})")
+    return text
 
 
 def _element(plot: Plot, text: str, name: str) -> str:
@@ -174,11 +201,14 @@ def _element(plot: Plot, text: str, name: str) -> str:
     return text.replace("<svg ", f'<svg role="img" aria-label="{escape(plot.title)}" ', 1)
 
 
-def _drawn(plot: Plot, layout: Layout, palette: Palette, ground: str) -> str:
+def _drawn(plot: Plot, layout: Layout) -> str:
+    with drawing(layout, LIGHT):
+        return _svg(plot.draw(layout, LIGHT))
+
+
+def _svg(figure: Figure) -> str:
     stream = io.StringIO()
-    with drawing(layout, palette):
-        figure = plot.draw(layout, palette)
-        figure.savefig(stream, format="svg", facecolor=ground, metadata={"Date": None})
+    figure.savefig(stream, format="svg", facecolor="white", metadata={"Date": None})
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", stream.getvalue(), flags=re.DOTALL)
     # Two digits give a hundredth of a pixel.
     return re.sub(r'\bd="[^"]+"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path.group()), text)

@@ -1,6 +1,5 @@
 """Output of `piwsl analyze`: numbers as JSON and CSV, figures and the report page, written atomically."""
 
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from piwsl.analysis.groups import Row, RunGroup
 from piwsl.analysis.report.overlays import overlays_of
 from piwsl.analysis.report.page import render_page
 from piwsl.analysis.report.plots import plots_of
-from piwsl.analysis.report.style import LIGHT, WIDE, Plot, drawing, file_svg
+from piwsl.analysis.report.style import pictures_of
 from piwsl.analysis.statistics.curves import Curve
 from piwsl.analysis.statistics.results import Measurement, plain
 from piwsl.errors import RunDirectoryError
@@ -22,7 +21,6 @@ CURVES_FILE = "curves.csv"
 REPORT_FILE = "report.html"
 FIGURES = "figures"
 OWN = {JSON_FILE, OBSERVABLES_FILE, CURVES_FILE, REPORT_FILE, FIGURES}
-DOTS_PER_INCH = 200
 OBSERVABLE_COLUMNS = (
     "run", "key", "name", "unit", "value", "uncertainty", "reference", "reference_uncertainty", "difference",
     "difference_uncertainty", "noise_limit", "samples", "verdict",
@@ -68,15 +66,15 @@ def write_analysis(groups: Sequence[RunGroup], output: Path, with_report: bool =
     check_output(output)
     contents: dict[str, bytes] = {}
     if with_report:
-        plots = plots_of(groups)
-        for plot in plots:
-            contents[f"{FIGURES}/{plot.name}.png"] = _png(plot)
-            contents[f"{FIGURES}/{plot.name}.svg"] = file_svg(plot).encode()
+        pictures = [pictures_of(plot) for plot in plots_of(groups)]
+        for picture in pictures:
+            contents[f"{FIGURES}/{picture.plot.name}.png"] = picture.png
+            contents[f"{FIGURES}/{picture.plot.name}.svg"] = picture.svg.encode()
     contents[OBSERVABLES_FILE] = observables_csv(groups).encode()
     contents[CURVES_FILE] = curves_csv(groups).encode()
     contents[JSON_FILE] = (json_text(groups) + "\n").encode()
     if with_report:
-        contents[REPORT_FILE] = render_page(groups, plots).encode()
+        contents[REPORT_FILE] = render_page(groups, pictures).encode()
     try:
         for name, content in contents.items():
             with atomic_path(output / name) as temporary:
@@ -97,14 +95,6 @@ def _remove_others(output: Path, kept: dict[str, bytes]) -> None:
             figures.rmdir()
     if REPORT_FILE not in kept:
         (output / REPORT_FILE).unlink(missing_ok=True)
-
-
-def _png(plot: Plot) -> bytes:
-    stream = io.BytesIO()
-    with drawing(WIDE, LIGHT):
-        figure = plot.draw(WIDE, LIGHT)
-        figure.savefig(stream, format="png", dpi=DOTS_PER_INCH, facecolor="white", metadata={"Software": None})
-    return stream.getvalue()
 
 
 def numbers_of(groups: Sequence[RunGroup]) -> dict[str, Any] | list[dict[str, Any]]:

@@ -1,3 +1,4 @@
+from dataclasses import astuple, fields
 from pathlib import Path
 
 import matplotlib
@@ -10,7 +11,7 @@ from piwsl.analysis.report.energies import draw_energies, draw_several_energies,
 from piwsl.analysis.report.figures import draw_panels, draw_with_difference
 from piwsl.analysis.report.overlays import overlays_of
 from piwsl.analysis.report.plots import plots_of
-from piwsl.analysis.report.style import DASHES, LIGHT, NARROW, PAGE, WIDE, drawing, file_svg, page_svg
+from piwsl.analysis.report.style import DASHES, LIGHT, NARROW, WIDE, drawing, page_svg, pictures_of
 from tests.support import made_up
 from tests.support import run_directories as runs
 
@@ -93,7 +94,8 @@ def test_several_runs_differ_in_color_and_dashes(groups):
     ours, other = (line(figure.axes[0], label) for label in ("run", "other"))
     assert (ours.get_color(), other.get_color()) == LIGHT.series[:2]
     assert (ours.get_linestyle(), other.get_linestyle()) == ("-", "--")
-    assert len(set(DASHES)) == len(set(LIGHT.series)) == len(set(PAGE.series)) == 6
+    assert len(set(DASHES)) == len(set(LIGHT.series)) == 6
+    assert len(set(astuple(LIGHT))) == len(fields(LIGHT))  # on the page, a color becomes the variable of its role
     # A run is drawn alike where the others have nothing.
     assert (
         line(draw_panels(overlays_of(groups[::-1])["survival"], WIDE, LIGHT).axes[0], "run").get_color() == LIGHT.second
@@ -191,10 +193,15 @@ def test_same_figure_same_svg(groups):
     (text,) = texts
     assert text.startswith('<svg role="img" aria-label="Bond lengths"')
     assert ">Bond length  [Å]</text>" in text  # text stays text
-    whole = file_svg(plot)
-    assert whole.startswith("<?xml")
-    assert LIGHT.run in whole
-    assert "var(--" not in whole
+    pictures = pictures_of(plot)
+    assert pictures.svg.startswith("<?xml")
+    assert LIGHT.run in pictures.svg
+    assert "var(--" not in pictures.svg
+    assert pictures.wide == text
+    assert not any(color in text for color in astuple(LIGHT))
+    assert (pictures.svg.count("fill: #ffffff"), text.count("fill: #ffffff")) == (1, 0)
+    assert pictures.narrow == page_svg(plot, NARROW)
+    assert pictures.png.startswith(b"\x89PNG")
 
 
 def test_no_global_state():

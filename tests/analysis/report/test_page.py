@@ -15,6 +15,7 @@ from piwsl.analysis.reference import Reference
 from piwsl.analysis.report import page
 from piwsl.analysis.report.page import allowed_scripts, library, license_text, render_page, script
 from piwsl.analysis.report.plots import plots_of
+from piwsl.analysis.report.style import pictures_of
 from piwsl.analysis.run_directory import read_run
 from piwsl.analysis.statistics.results import Measurement
 from tests.support import made_up
@@ -44,7 +45,7 @@ class Page(HTMLParser):
 
 
 def page_of(*groups, **limits):
-    return render_page(groups, plots_of(groups), **limits)
+    return render_page(groups, [pictures_of(plot) for plot in plots_of(groups)], **limits)
 
 
 def render(path, positions, curves=(), **options):
