@@ -97,7 +97,13 @@ def piwsl(batch: int) -> list[Contestant]:
         "PITC+PISC k = 1/2": ["loss.pitc=1", "loss.pisc=0.01", "loss.mixing=0.5"],
         "PITC+PISC k = 0": ["loss.pitc=1", "loss.pisc=0.01", "loss.mixing=0"],
     }
-    program = [sys.executable, str(HERE / "piwsl_step.py"), "model.channels=128", f"optimizer.batch_size={batch}"]
+    program = [
+        sys.executable,
+        str(HERE / "piwsl_step.py"),
+        "model.channels=128",
+        "model.radial_size=20",
+        f"optimizer.batch_size={batch}",
+    ]
     return [
         Contestant(f"piwsl {name}", labels, [*program, *overrides, *without], {})
         for labels, without in (("forces", []), ("energies", ["loss.forces=0"]))

@@ -49,7 +49,9 @@ def measure(
 ) -> None:
     """Add the time of a training step."""
     channels = 16 if settings.small else 128
-    config = load_config(None, [f"model.channels={channels}", f"optimizer.batch_size={size}", *overrides])
+    config = load_config(
+        None, [f"model.channels={channels}", "model.radial_size=20", f"optimizer.batch_size={size}", *overrides]
+    )
     objective = build_objective(config.loss, config.displacement)
     potential = potential_of(config, frames, settings, precision)
     batch, collated, moved = batch_of(config, frames, objective, settings)
