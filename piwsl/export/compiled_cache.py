@@ -5,7 +5,6 @@ recorded when this user made files, and its results are compared with the eager 
 """
 
 import hashlib
-import json
 import logging
 import platform
 import shutil
@@ -24,6 +23,7 @@ from piwsl.export.exported_file import compiled_for, read_exported_info
 from piwsl.export.exporter import Exporter
 from piwsl.export.loading import load_verified
 from piwsl.runs.files import atomic_path, sha256
+from piwsl.runs.json_text import json_text
 from piwsl.runs.known_code import is_known, private_folder, remember
 
 LOGGER = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def _key(exporter: Exporter, structure: Frame, copies: int) -> str:
         "charge": str(structure.charge_spin),
         "copies": copies,
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json_text(parts).encode()).hexdigest()
 
 
 def _processor() -> str:

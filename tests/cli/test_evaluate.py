@@ -40,7 +40,7 @@ def test_several_files_are_one_table(cli, exports, sets):
     again = cli("evaluate", exports.trained(), *sets, "--write", "p.extxyz", "--plot", "q.png")
     assert (again.code, again.errors) == (
         2,
-        ["piwsl: p.extxyz exists: replace the file with --force, or choose another write"],
+        ["piwsl: p.extxyz exists: replace it with --force, or choose another write"],
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import pytest
 
+from piwsl.cli.cache import COMMANDS as CACHE_COMMANDS
 from piwsl.cli.data import COMMANDS as DATA_COMMANDS
 from piwsl.cli.main import COMMANDS, piwsl
 from piwsl.data.systems import RESOURCES
@@ -98,7 +99,9 @@ def options(title: str) -> dict[str, click.Option]:
 
 def all_titles() -> list[str]:
     """Return the names of all commands."""
-    return [*(title for title in COMMANDS if title != "data"), *(f"data {name}" for name in DATA_COMMANDS)]
+    groups = {"data": DATA_COMMANDS, "cache": CACHE_COMMANDS}
+    inner = (f"{group} {name}" for group, names in groups.items() for name in names)
+    return [*(title for title in COMMANDS if title not in groups), *inner]
 
 
 def extras() -> set[str]:
