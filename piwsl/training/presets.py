@@ -6,7 +6,7 @@ from piwsl.training.config import LossConfig, ScheduleConfig, TrainingConfig
 from piwsl.training.data import with_absolute_sources
 from piwsl.training.start import with_network_of_start
 
-# The figures behind these values are in docs/coefficients.md.
+# docs/results.md has the figures behind these values.
 PRESETS = {
     "plain": {"pitc": 0.0, "pisc": 0.0, "teacher_forces": 0.0},
     "direct": {"pitc": 100.0, "pisc": 0.0, "teacher_forces": 0.0},
@@ -14,7 +14,7 @@ PRESETS = {
 }
 _REASONS = {
     "plain": "conservative forces satisfy PITC and PISC without training",
-    "direct": "PITC couples direct forces to the energy",
+    "direct": "PITC reduces the energy error",
     "teacher": "the teacher replaces missing force labels",
 }
 
