@@ -28,7 +28,14 @@ def interrupted(folder: Path, name: str, change: str = "") -> "subprocess.Comple
     variables = {**os.environ, "TMPDIR": str(folder / "temporary")}
     variables["PYTHONPATH"] = os.pathsep.join([str(folder), os.getcwd(), variables.get("PYTHONPATH", "")])
     line = [sys.executable, "-m", "piwsl", "--import", "interrupted", "doctor"]
-    return subprocess.run(line, env=variables, capture_output=True, text=True, cwd=folder, timeout=120)
+    return subprocess.run(
+        line, env=variables, capture_output=True, text=True, cwd=folder, timeout=120, preexec_fn=_hear_hangups
+    )
+
+
+def _hear_hangups() -> None:
+    """Undo what `nohup` did to the tests: the child would inherit it, and ignore the signal as it should."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.mark.slow

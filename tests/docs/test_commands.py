@@ -6,6 +6,7 @@ import shlex
 import click
 import pytest
 
+from benchmarks.study.experiment import load_experiment
 from piwsl.cli.main import COMMANDS
 from piwsl.learning.settings import load_learn_settings
 from piwsl.models import registered_network, registered_networks
@@ -21,7 +22,7 @@ ABOUT = {
     "molecular_dynamics.md": ("md",),
     "analysis.md": ("analyze",),
 }
-SHELL = {"cd", "cp", "git", "pre-commit", "source"}  # programs that are not checked
+SHELL = {"export", "cd", "cp", "git", "pre-commit", "source"}  # programs that are not checked
 PATHS = re.compile(r"(?:piwsl|docs|examples|benchmarks|tests)/[\w./-]+")
 
 
@@ -71,6 +72,9 @@ def check_command(line: str) -> None:
             variable, _, value = word.partition("=")
             known = makefile(r"^([A-Z_]+) \?=") if value else makefile(r"^([a-z-]+):")
             assert variable in known, f"Makefile has no {variable}"
+    elif program == "python" and words[:2] == ["-m", "benchmarks.study"]:
+        assert words[2] in ("run", "table", "plot")
+        load_experiment(words[3])
     elif program == "python":
         assert PATHS.fullmatch(words[0]), f"python runs {words[0]}, which is no file of the repository"
     else:

@@ -44,6 +44,7 @@ def test_labels_that_are_hidden_or_absent_cannot_decide(small, tmp_path):
 def test_training_stops_early_on_the_error_that_decides(small, tmp_path):
     """Energies that cannot be learned stop training; the forces alone would have improved further."""
     config = small("optimizer.steps=400", "optimizer.patience=1", "optimizer.validation_interval=10", "loss.energy=0")
+    config = config.model_copy(update={"model": config.model.model_copy(update={"radial_size": 20})})
     config = config.model_copy(update={"loss": config.loss.model_copy(update={"pitc": 0.0, "pisc": 0.0})})
     steps = {}
     for monitor in ("energy", "forces"):

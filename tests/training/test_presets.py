@@ -57,9 +57,7 @@ def test_a_start_with_direct_forces_selects_the_preset(tmp_path):
 
 def test_the_line_names_terms_and_preset():
     config = with_coefficients(load_config(None, ["model.forces=direct", "loss.energy=2"]))
-    assert loss_line(config) == (
-        "loss: energy 2, forces 100, pitc 100 (preset direct: PITC reduces the energy error)"
-    )
+    assert loss_line(config) == ("loss: energy 2, forces 100, pitc 100 (preset direct: PITC reduces the energy error)")
     config = with_coefficients(load_config(None, ["loss.pitc={first: 0, last: 2}", "loss.contrast=0.1"]))
     assert loss_line(config) == "loss: energy 1, forces 100, pitc 0 to 2, contrast 0.1"
 

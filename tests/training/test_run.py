@@ -246,7 +246,8 @@ def test_nothing_is_written_when_the_data_are_bad(small, tmp_path):
 @pytest.mark.slow
 def test_a_flattened_surface_is_said(small, tmp_path):
     result = run_training(
-        small("model.zbl=false", "loss.pitc=1e5", "loss.mixing=0", "displacement.length=0.2"), tmp_path / "run"
+        small("model.radial_size=20", "model.zbl=false", "loss.pitc=1e5", "loss.mixing=0", "displacement.length=0.2"),
+        tmp_path / "run",
     )
     assert "PITC and PISC contributed up to" in result.warnings[0]
     hardly = run_training(small("model.zbl=false", "optimizer.steps=2"), tmp_path / "short")
