@@ -29,20 +29,8 @@ from piwsl.export.forms.scripted import (
     pair_edges,
 )
 from piwsl.losses import (
-    PISC,
-    PITC,
-    Displacement,
-    EnergyMAE,
-    ForceL2MAE,
-    FractionOfNearestNeighbor,
     FrameRandom,
-    NoisyNode,
     Objective,
-    StressMAE,
-    TaylorLabels,
-    TowardsDisagreement,
-    TowardsEnergyError,
-    TowardsForceError,
     WeightedTerm,
 )
 from piwsl.md.engines.native import NativeReplicas
@@ -56,6 +44,7 @@ from piwsl.models.networks import BUILT_IN
 from piwsl.models.priors.walls import WallRanges
 from tests.support.models_for_tests import trained_file, trained_model
 from tests.support.molecules import frame, oxide
+from tests.support.objectives import DISPLACEMENTS, TERMS
 from tests.support.potentials import ENERGIES, painn
 from tests.support.pretended_gpu import DEVICE, MixedDevicesError, module_to_device, pretended_gpu, values_of
 
@@ -67,13 +56,6 @@ VARIANTS = [
     {"network": "painn", "charge_embedding": True},
     {"network": "painn", "zbl": True, "walls": WALLS},
     {"network": "painn", "forces": "direct", "zbl": True, "walls": WALLS},
-]
-TERMS = [EnergyMAE(), ForceL2MAE(), StressMAE(), PITC(), PISC(0.0), NoisyNode(), TaylorLabels()]
-DISPLACEMENTS = [
-    Displacement(draw_length=True, probability=0.7),
-    Displacement(TowardsForceError(), FractionOfNearestNeighbor(0.1)),
-    Displacement(TowardsEnergyError(), remove="rigid"),
-    Displacement(TowardsDisagreement(), norm="structure", remove="translation"),
 ]
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from piwsl.errors import ConfigError
+from piwsl.runs.config import merged
 from piwsl.training.config import TrainingConfig
 
 FOLDER = Path(__file__).parent / "experiments"
@@ -85,11 +86,11 @@ class Experiment(Section):
         Raises:
             ConfigError: A key is unknown, or a value is out of range.
         """
-        merged: Overrides = {}
+        values: Overrides = {}
         for part in (self.common, self.cases[case], self.variants[variant], self.small if small else {}, more):
-            merged = _merged(merged, part)
+            values = merged(values, part)
         try:
-            return TrainingConfig.model_validate(merged)
+            return TrainingConfig.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
@@ -149,12 +150,3 @@ def digest(*parts: Any) -> str:
     """Return a short hash of what determines a result."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> Overrides:
-    result = dict(first)
-    for key, value in second.items():
-        inner = result.get(key)
-        both = isinstance(value, Mapping) and isinstance(inner, Mapping)
-        result[key] = _merged(inner, value) if both else value
-    return result

@@ -37,15 +37,24 @@ class Entry:
 
     Attributes:
         path: File.
-        content: Formula, number of copies per call, and network, as far as they can be read.
         size: Size, bytes.
         used: Time of the last use.
     """
 
     path: Path
-    content: str
     size: int
     used: datetime
+
+    @property
+    def content(self) -> str:
+        """Formula, number of copies per call, and network, read from the file."""
+        try:
+            info = read_exported_info(self.path)
+            copies = f", {info['copies']} copies" if info.get("copies", 1) > 1 else ""
+            formula = Symbols(info["species"]).get_chemical_formula()
+            return f"{formula}{copies}, {info['network']['network']}"
+        except (PiwslError, OSError, KeyError, TypeError, ValueError):
+            return "damaged"
 
 
 def compile_or_copy(exporter: Exporter, structure: Frame, output: Path, copies: int = 1) -> None:
@@ -78,7 +87,7 @@ def entries() -> list[Entry]:
     for path in folder.glob(f"*{_SUFFIX}") if folder else ():
         with suppress(OSError):
             state = path.stat()
-            found.append(Entry(path, _content(path), state.st_size, datetime.fromtimestamp(state.st_mtime)))
+            found.append(Entry(path, state.st_size, datetime.fromtimestamp(state.st_mtime)))
     return sorted(found, key=lambda entry: entry.used, reverse=True)
 
 
@@ -147,16 +156,6 @@ def _store(key: str, made: Path) -> None:
             total += entry.size
             if total > LARGEST:
                 _removed(entry.path)
-
-
-def _content(path: Path) -> str:
-    try:
-        info = read_exported_info(path)
-        copies = f", {info['copies']} copies" if info.get("copies", 1) > 1 else ""
-        formula = Symbols(info["species"]).get_chemical_formula()
-        return f"{formula}{copies}, {info['network']['network']}"
-    except (PiwslError, OSError, KeyError, TypeError, ValueError):
-        return "damaged"
 
 
 def _removed(path: Path) -> bool:

@@ -50,32 +50,28 @@ def signals_as_exceptions() -> Iterator[Interruption]:
         interruption.requested = True
         raise SignalInterrupt
 
-    saved = _replaced(interrupt)
-    try:
+    with _handled_by(interrupt):
         yield interruption
-    finally:
-        for number, handler in saved.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Delay SIGTERM, SIGHUP and SIGINT until the end of the block, which must be short; main thread only."""
     arrived: list[int] = []
-    saved = _replaced(lambda number, frame: arrived.append(number))
     try:
-        yield
+        with _handled_by(lambda number, frame: arrived.append(number)):
+            yield
     finally:
-        for number, handler in saved.items():
-            signal.signal(number, handler)
         if arrived:
             signal.raise_signal(arrived[0])
 
 
-def _replaced(handler: Callable[[int, FrameType | None], None]) -> "dict[int, signal._HANDLER]":
-    """Install a handler for the signals that are not ignored, and return the former handlers."""
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Install a handler within the block for the signals that are not ignored; main thread only."""
     if threading.current_thread() is not threading.main_thread():
-        return {}
+        yield
+        return
     before = {number: signal.getsignal(number) for number in _NUMBERS}
     # None means a handler that was not installed by Python, which cannot be restored.
     saved: dict[int, signal._HANDLER] = {
@@ -83,7 +79,11 @@ def _replaced(handler: Callable[[int, FrameType | None], None]) -> "dict[int, si
     }
     for number in saved:
         signal.signal(number, handler)
-    return saved
+    try:
+        yield
+    finally:
+        for number, former in saved.items():
+            signal.signal(number, former)
 
 
 @contextmanager

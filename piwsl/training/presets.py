@@ -1,6 +1,6 @@
 """Presets of the loss: the coefficients of terms that the configuration leaves empty."""
 
-from typing import Any, get_args
+from typing import get_args
 
 from piwsl.training.config import LossConfig, ScheduleConfig, TrainingConfig
 from piwsl.training.data import with_absolute_sources
@@ -50,7 +50,7 @@ def loss_line(config: TrainingConfig) -> str:
     terms = [
         f"{name} {_words(value)}"
         for name, field in LossConfig.model_fields.items()
-        if ScheduleConfig in _types(field.annotation) and (value := getattr(config.loss, name))
+        if ScheduleConfig in get_args(field.annotation) and (value := getattr(config.loss, name))
     ]
     name = chosen_preset(config)
     values = PRESETS[name]
@@ -58,11 +58,6 @@ def loss_line(config: TrainingConfig) -> str:
     if all(getattr(config.loss, key) == value for key, value in values.items()):
         preset = f" (preset {name}: {_REASONS[name]})"
     return f"loss: {', '.join(terms)}{preset}"
-
-
-def _types(annotation: Any) -> set[Any]:
-    inner = get_args(annotation)
-    return {annotation} if not inner else set().union(*(_types(part) for part in inner))
 
 
 def _words(value: float | ScheduleConfig) -> str:

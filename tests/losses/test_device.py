@@ -5,35 +5,15 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.losses import (
-    PISC,
-    PITC,
-    Displacement,
-    EnergyMAE,
-    ForceL2MAE,
-    FractionOfNearestNeighbor,
     FrameRandom,
-    NoisyNode,
     Objective,
-    StressMAE,
-    TaylorLabels,
-    TowardsDisagreement,
-    TowardsEnergyError,
-    TowardsForceError,
     WeightedTerm,
 )
 from tests.support.molecules import frame, oxide
+from tests.support.objectives import DISPLACEMENTS, TERMS
 from tests.support.potentials import painn
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")]
-
-
-DISPLACEMENTS = [
-    Displacement(draw_length=True, probability=0.7),
-    Displacement(TowardsForceError(), FractionOfNearestNeighbor(0.1)),
-    Displacement(TowardsEnergyError(), remove="rigid"),
-    Displacement(TowardsDisagreement(), norm="structure", remove="translation"),
-]
-TERMS = [EnergyMAE(), ForceL2MAE(), StressMAE(), PITC(), PISC(0.0), NoisyNode(), TaylorLabels()]
 
 
 @pytest.mark.parametrize("displacement", DISPLACEMENTS)
