@@ -73,6 +73,7 @@ LONG = {
     "md/replicas/test_distributed.py": ("test_a_killed_worker_loses_nothing",),
     "models/networks/test_harmonic_networks.py": ("test_the_laws_of_a_potential[*-sizes3-dtype3]",),
     "models/networks/test_tensor_networks.py": ("test_the_laws_of_a_potential[gaussian-dtype2-*]",),
+    "models/priors/test_walls.py": ("test_a_compiled_general_file_agrees_with_the_potential",),
     "models/priors/test_zbl.py": (
         "test_every_torchscript_form_agrees_with_the_potential_for_close_atoms[float64-conservative-H2O]",
         "test_every_torchscript_form_agrees_with_the_potential_for_close_atoms[float64-direct-CH3OH]",

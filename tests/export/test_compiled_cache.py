@@ -12,8 +12,6 @@ from piwsl.data.frames import Frame, FrameSet
 from piwsl.export import compiled_cache
 from piwsl.export.compiled_cache import clear, compile_or_copy, entries
 from piwsl.export.exporter import Exporter
-from piwsl.md.protocol import MDProtocol
-from piwsl.md.run_model import COMPILED_FROM, prepare_model
 from piwsl.training.walls import ranges_of_molecule
 from tests.support.models_for_tests import trained_file
 from tests.support.molecules import frame
@@ -145,16 +143,3 @@ def test_the_command_lists_and_clears(model, compiled, tmp_path, capsys):
     assert command("clear").startswith("removed: 1 files, ")
     assert command("list") == "0 files, 0.0 MB\n"
     assert clear() == (0, 0)
-
-
-@pytest.mark.compile
-def test_a_run_uses_the_file_of_an_earlier_run(model, tmp_path, monkeypatch, caplog):
-    caplog.set_level(logging.INFO, "piwsl")
-    monkeypatch.setitem(COMPILED_FROM, "molecule", 0)
-    made = []
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-        made.append(prepare_model(model, WATER.atoms(), MDProtocol.of(steps=1), tmp_path / name))
-    assert [path.name for path in made] == ["exported.pt2", "exported.pt2"]
-    assert made[0].read_bytes() == made[1].read_bytes()
-    assert caplog.text.count("compiling the model") == 1

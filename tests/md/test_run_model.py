@@ -51,13 +51,16 @@ def test_a_file_for_several_copies_needs_replicas(exports, ethanol, tmp_path):
 
 
 @pytest.mark.compile
-def test_a_long_run_is_compiled_and_its_restart_is_exact(model, ethanol, tmp_path, monkeypatch):
+def test_a_long_run_is_compiled_once_and_its_restart_is_exact(model, ethanol, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "piwsl")
+    monkeypatch.setenv("PIWSL_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setitem(COMPILED_FROM, "molecule", 0)
     short = {"trajectory_interval": 10, "report_interval": 10, "state_interval": 20}
     for steps, name, restart in ((40, "whole", False), (20, "halves", False), (40, "halves", True)):
         run_protocol(ethanol, model, MDProtocol.of(steps=steps, **short), tmp_path / name, restart=restart)
     whole, halves = tmp_path / "whole", tmp_path / "halves"
-    assert (halves / "exported.pt2").is_file()
+    assert (halves / "exported.pt2").read_bytes() == (whole / "exported.pt2").read_bytes()
+    assert caplog.text.count("compiling the model") == 1
     assert not (halves / "exported.pt").exists()
     assert read_thermo(whole / "thermo.csv") == read_thermo(halves / "thermo.csv")
 
