@@ -16,6 +16,7 @@ from piwsl.data.formats.ase_files import check_dump
 from piwsl.data.formats.npz import UNIT_KEYS
 from piwsl.data.read import read_frames
 from piwsl.errors import ConfigError, DataError, PiwslError, not_a_file
+from piwsl.runs.untrusted import reading
 from piwsl.trajectories.extxyz import first_species, states_times
 from piwsl.trajectories.files import open_trajectory, read_topology
 from piwsl.trajectories.frame_source import FrameSource, Progress, first_frame, unwrapped
@@ -194,7 +195,7 @@ def _units(path: Path, units: str | None) -> LabelUnits | None:
     if units is not None:
         return LabelUnits(1.0, LENGTH_UNITS[units]) if units in LENGTH_UNITS else parse_units(units)
     if path.suffix == ".npz" and is_zipfile(path):
-        with np.load(path, allow_pickle=False) as archive:
+        with reading(path), np.load(path, allow_pickle=False) as archive:
             states_units = not UNIT_KEYS.isdisjoint(archive.files)
         return None if states_units else LabelUnits(1.0, 1.0)
     return None

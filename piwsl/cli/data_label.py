@@ -109,12 +109,11 @@ def command(
 
 
 def _options(text: str | None) -> dict[str, Any]:
-    import json
-
     from piwsl.errors import ConfigError
+    from piwsl.runs.untrusted import parse_json
 
     try:
-        options = json.loads(text) if text else {}
+        options = parse_json(text) if text else {}
     except ValueError as error:
         raise ConfigError(f"--calculator-options is not JSON ({error}): write '{{\"name\": value}}'") from None
     if not isinstance(options, dict):

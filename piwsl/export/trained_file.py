@@ -3,7 +3,6 @@
 All exported files are created from trained files.
 """
 
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -39,7 +38,7 @@ from piwsl.export.tensor_entries import check_frame, frame_entry, named_tensors
 from piwsl.models import ModelConfig, Potential, build_potential, registered_networks
 from piwsl.models.neighbor_sums.edge_list import NeighborSums
 from piwsl.runs import notebook
-from piwsl.runs.files import write_bytes
+from piwsl.runs.files import read_json_object, write_bytes
 from piwsl.runs.json_text import json_text
 
 MODEL_FILE = "model.pt"  # trained file in the directory of a training run
@@ -371,9 +370,9 @@ def member_models(directory: Path) -> list[Path]:
         RunDirectoryError: The directory contains no ensemble, or the ensemble is not finished.
     """
     try:
-        content = json.loads((directory / ENSEMBLE_FILE).read_text(encoding="utf-8"))
+        content = read_json_object(directory / ENSEMBLE_FILE)
         models = [directory / member["directory"] / MODEL_FILE for member in content["members"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (RunDirectoryError, KeyError, TypeError):
         raise RunDirectoryError(f"{directory} contains no finished ensemble: pass trained files instead") from None
     missing = next((model for model in models if not model.is_file()), None)
     if missing is not None:

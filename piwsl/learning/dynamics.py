@@ -20,6 +20,7 @@ from piwsl.md.run_directory import MD_RUN, THERMO
 from piwsl.md.run_model import prepare_model
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.files import sha256
+from piwsl.runs.untrusted import reading
 from piwsl.trajectories.thermo import Thermo
 from piwsl.units import PICOSECOND
 
@@ -168,7 +169,8 @@ def harvest(run: MDRun, charge: Atoms) -> Harvest:
         path = run.directory / replica.directory / "trajectory.extxyz"
         if not path.is_file():
             continue
-        own = [_frame(atoms, charge) for atoms in iread(path, index=":", format="extxyz")]
+        with reading(path):
+            own = [_frame(atoms, charge) for atoms in iread(path, index=":", format="extxyz")]
         if replica.stop is not None:
             own = own[:-_DAMAGED]
             made.endings.extend(own[-1:])

@@ -6,9 +6,10 @@ from shutil import rmtree
 from typing import Any
 
 from ase import Atoms
-from ase.io import read, write
+from ase.io import write
 
-from piwsl.errors import RunDirectoryError, reason_of
+from piwsl.data.structure_file import load_structure
+from piwsl.errors import DataError, RunDirectoryError
 from piwsl.export.loading import EXPORTED_NAMES
 from piwsl.md.engines.base import Snapshot
 from piwsl.md.structure import normalized
@@ -80,10 +81,6 @@ def read_start(directory: Path) -> Atoms:
         RunDirectoryError: The file is missing or damaged.
     """
     try:
-        atoms = read(directory / START, format="extxyz")
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise RunDirectoryError(
-            f"{directory / START}: cannot be read ({reason_of(error)}): start a new run with force=True"
-        ) from None
-    assert isinstance(atoms, Atoms)
-    return normalized(atoms)
+        return normalized(load_structure(directory / START))
+    except DataError as error:
+        raise RunDirectoryError(f"{error}: start a new run with force=True") from None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SUMMARY_FILE = "summary.json"
 
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
+_Element = Annotated[int, Field(ge=1, le=118)]
 _Step = Annotated[int, Field(gt=-(2**63), lt=2**63)]  # negative during equilibration
 Result = Literal["completed", "interrupted", "stopped"]
 
@@ -125,7 +126,7 @@ class SystemRecord(BaseModel):
 
     name: str
     formula: str = ""
-    species: list[int | str] = Field(default_factory=list)  # earlier versions wrote element symbols
+    species: list[_Element | str] = Field(default_factory=list)  # earlier versions wrote element symbols
     masses: list[float] | None = None  # amu; None for standard masses
 
 

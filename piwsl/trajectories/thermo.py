@@ -1,10 +1,13 @@
 """Reader and writer of thermo.csv, a table of energies, temperature and cell volume during a run."""
 
 import csv
+import math
 from array import array
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -78,14 +81,20 @@ def iterate_rows(path: Path) -> Iterator[list[str]]:
     """
     if not path.is_file():
         return
+    with _parsing(path) as stream:
+        whole_lines = (line for line in stream if line.endswith("\n"))
+        rows = csv.reader(whole_lines)
+        header = next(rows, [])
+        for row in rows:
+            if len(row) == len(header) and row[0].isascii() and row[0].isdigit():
+                yield row
+
+
+@contextmanager
+def _parsing(path: Path) -> Iterator[TextIO]:
     try:
         with path.open(newline="", encoding="utf-8") as stream:
-            whole_lines = (line for line in stream if line.endswith("\n"))
-            rows = csv.reader(whole_lines)
-            header = next(rows, [])
-            for row in rows:
-                if len(row) == len(header) and row[0].isascii() and row[0].isdigit():
-                    yield row
+            yield stream
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: damaged ({reason_of(error)}): restore or remove the file") from None
 
@@ -134,7 +143,7 @@ class Thermo:
             return None, (f"no {path.name}: energies and temperature are not analyzed",)
         values = array("d")  # a list of rows would take ten times the memory
         notes: tuple[str, ...] = ()
-        with path.open(newline="", encoding="utf-8") as stream:
+        with _parsing(path) as stream:
             lines = csv.reader(stream)
             header = next(lines, [])
             missing = [name for name in COLUMNS[1:] if name not in header]
@@ -158,15 +167,27 @@ class Thermo:
 
 
 def read_latest(path: Path) -> dict[str, list[float]]:
-    """Return the latest rows of a thermo.csv file by column, the newest last, in constant time."""
+    """Return the latest rows of a thermo.csv file by column, the newest last, in constant time.
+
+    Damaged rows are left out: the complete file is read and checked by `Thermo.read`.
+    """
     if not path.is_file():
         return {}
     with path.open("rb") as file:
-        header = file.readline().decode().strip().split(",")
+        header = file.readline().decode(errors="replace").strip().split(",")
         size = path.stat().st_size
         file.seek(max(file.tell(), size - _TAIL))
         lines = file.read().decode(errors="replace").split("\n")[:-1]
     if size > _TAIL:
         lines = lines[1:]  # the first line may be incomplete
-    rows = [[float(cell) for cell in line.split(",")] for line in lines if line.count(",") == len(header) - 1]
+    rows = [row for line in lines if len(row := _numbers(line)) == len(header)]
     return {name: [row[index] for row in rows] for index, name in enumerate(header)}
+
+
+def _numbers(line: str) -> list[float]:
+    """Return the cells of a row, or nothing if one of them is not a finite number."""
+    try:
+        row = [float(cell) for cell in line.split(",")]
+    except ValueError:
+        return []
+    return row if all(map(math.isfinite, row)) else []

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from piwsl.errors import DataError, RunDirectoryError
-from piwsl.trajectories.thermo import CELL_COLUMNS, COLUMNS, Energies, ThermoWriter, read_thermo
+from piwsl.trajectories.thermo import CELL_COLUMNS, COLUMNS, Energies, Thermo, ThermoWriter, read_latest, read_thermo
 from tests.support.limits import limited_files
 
 
@@ -58,5 +58,23 @@ def test_a_damaged_file_is_one_line(content: bytes, tmp_path: Path):
     (tmp_path / "thermo.csv").write_bytes(content)
     with pytest.raises(DataError, match=r"thermo\.csv: damaged \(.*\): restore or remove the file"):
         read_thermo(tmp_path / "thermo.csv")
+    with pytest.raises(DataError, match=r"thermo\.csv: (damaged \(.*\): restore or remove the file|has no column)"):
+        Thermo.read(tmp_path / "thermo.csv")
     (tmp_path / "thermo.csv").write_text("step,a\n\u00b2,3\n4,5\n", encoding="utf-8")
     assert read_thermo(tmp_path / "thermo.csv") == [["4", "5"]]
+
+
+def test_damaged_rows_are_not_among_the_latest(tmp_path: Path):
+    path = tmp_path / "thermo.csv"
+    path.write_bytes(b"step,a\n1,2\n2,\x94\xff\n3,nan\n1e999,1\n4,5,6\n7,8\n9,1")
+    assert read_latest(path) == {"step": [1.0, 7.0], "a": [2.0, 8.0]}
+    path.write_bytes(b"\xff,a\n1,2\n")
+    assert read_latest(path) == {"\ufffd": [1.0], "a": [2.0]}
+
+
+def test_a_row_that_is_no_text_is_one_line(tmp_path: Path):
+    path = tmp_path / "thermo.csv"
+    head = b"step,time [ps],potential [eV],kinetic [eV],total [eV],temperature [K]\n"
+    path.write_bytes(head + b"1,1,1,1,1,1\n2,\xff,1,1,1,1\n3,1,1,1,1,1\n")
+    with pytest.raises(DataError, match=r"thermo\.csv: damaged"):
+        Thermo.read(path)

@@ -1,6 +1,5 @@
 """Downloads over HTTP that resume after an interruption."""
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ import requests
 
 from piwsl.runs.files import write_text
 from piwsl.runs.json_text import json_text
+from piwsl.runs.untrusted import parse_json
 
 Progress: TypeAlias = Callable[[int, int | None], None]  # (bytes present, all bytes or None if unknown)
 
@@ -83,7 +83,7 @@ class Downloader:
     def _known_origin(self, url: str) -> _Origin | None:
         """Return the origin of the part file. If the origin is not ``url``, remove the part file and return None."""
         with suppress(OSError, ValueError, TypeError):
-            origin = _Origin(**json.loads(self.origin_file.read_text()))
+            origin = _Origin(**parse_json(self.origin_file.read_bytes()))
             if origin.url == url and self.part.exists():
                 return origin
         self.discard()

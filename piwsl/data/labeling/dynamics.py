@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.io import read, write
+from ase.io import write
 from ase.md.langevin import Langevin
 from ase.optimize import BFGS
 
@@ -24,10 +24,11 @@ from piwsl.data.formats.npz import SPREADS
 from piwsl.data.labeling.calculators import model_hash, options_for, reference_calculator
 from piwsl.data.labeling.plan import LABELING, PLAN_FILE, is_begun
 from piwsl.data.labeling.single_point import Spread, gives_forces
-from piwsl.errors import ConfigError, DataError
+from piwsl.data.structure_file import load_structure
+from piwsl.errors import ConfigError, DataError, reason_of
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.executors import Executor, LocalProcesses
-from piwsl.runs.files import write_npz, write_text
+from piwsl.runs.files import read_checked_npz, write_checked_npz, write_npz, write_text
 from piwsl.runs.json_text import json_text
 from piwsl.structures.constraints import fixed_atoms
 from piwsl.structures.files import columns_of
@@ -170,8 +171,7 @@ def _run_trajectory(plan: SamplingPlan, output: Path, trajectory: int) -> None:
         raise ConfigError(
             f"{output} is not accessible to the worker that computes a trajectory: use a shared directory"
         )
-    atoms = read(output / START_FILE)
-    assert isinstance(atoms, Atoms)
+    atoms = load_structure(output / START_FILE)
     rng = np.random.default_rng(np.random.SeedSequence([plan.seed, trajectory]))
     first = 0
     while _chunk_file(output, trajectory, first).exists():
@@ -180,13 +180,24 @@ def _run_trajectory(plan: SamplingPlan, output: Path, trajectory: int) -> None:
         masses = atoms.get_masses()[:, None]
         atoms.set_momenta(rng.normal(size=(len(atoms), 3)) * np.sqrt(BOLTZMANN * plan.temperature * masses))
     else:
-        with np.load(_chunk_file(output, trajectory, first - 1)) as state:
-            atoms.positions = state["end_positions"]
-            atoms.set_velocities(state["end_velocities"])
-            rng.bit_generator.state = json.loads(str(state["end_random"]))
+        state = _read_chunk(output, trajectory, first - 1)
+        atoms.positions = state["end_positions"]
+        atoms.set_velocities(state["end_velocities"])
+        rng.bit_generator.state = json.loads(str(state["end_random"]))
     for chunk in range(first, plan.chunks):
         arrays = _run_chunk(atoms, plan, rng)
-        write_npz(_chunk_file(output, trajectory, chunk), **arrays)
+        write_checked_npz(_chunk_file(output, trajectory, chunk), arrays)
+
+
+def _read_chunk(output: Path, trajectory: int, chunk: int) -> dict[str, Any]:
+    path = _chunk_file(output, trajectory, chunk)
+    try:
+        return read_checked_npz(path)
+    except ValueError as error:
+        raise DataError(
+            f"{path}: damaged ({reason_of(error)}): remove it, and run the job again, which computes this chunk and "
+            "the later chunks of the trajectory again"
+        ) from None
 
 
 def _run_chunk(atoms: Atoms, plan: SamplingPlan, rng: np.random.Generator) -> dict[str, Any]:
@@ -231,7 +242,7 @@ def _collect(plan: SamplingPlan, output: Path) -> None:
     """Combine the chunks after equilibration into a file with labels and a file with positions."""
     first = plan.equilibration_steps // plan.chunk_steps
     chunks = [
-        dict(np.load(_chunk_file(output, trajectory, chunk)))
+        _read_chunk(output, trajectory, chunk)
         for trajectory in range(plan.trajectories)
         for chunk in range(first, plan.chunks)
     ]
@@ -239,8 +250,7 @@ def _collect(plan: SamplingPlan, output: Path) -> None:
     def joined(key: str) -> Any:
         return np.concatenate([chunk[key] for chunk in chunks])
 
-    start = read(output / START_FILE)
-    assert isinstance(start, Atoms)
+    start = load_structure(output / START_FILE)
     write_npz(
         output / FRAMES_FILE,
         nuclear_charges=start.numbers,

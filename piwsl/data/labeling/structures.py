@@ -4,12 +4,12 @@
 """
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, overload
+from zlib import crc32
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from piwsl.runs.executors import Executor, LocalProcesses
 from piwsl.runs.files import sha256, write_text, writing
 from piwsl.runs.json_text import json_text
 from piwsl.runs.summary import RunSummary, now, provenance
+from piwsl.runs.untrusted import parse_json
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class LabelStore:
                 entry["stress"] = result.stress.tolist()
             if result.spread is not None:
                 entry |= {"energy_spread": result.spread.energy, "force_spread": result.spread.forces.tolist()}
-        line = json_text(entry).encode() + b"\n"
+        line = _line_of(entry)
         with writing(self.path), self.path.open("ab") as stream:
             stream.write(line)
         self._note(entry, self._end)
@@ -109,7 +110,7 @@ class LabelStore:
             return None
         with self.path.open("rb") as stream:
             stream.seek(self._places[index])
-            entry = json.loads(stream.readline())
+            entry = _entry_of(stream.readline())
         stress = np.array(entry["stress"]) if "stress" in entry else None
         spread = Spread(entry["energy_spread"], np.array(entry["force_spread"])) if "force_spread" in entry else None
         forces = np.array(entry["forces"]) if "forces" in entry else None
@@ -122,7 +123,7 @@ class LabelStore:
                     stream.truncate(self._end)  # the job was killed while writing this line
                     return
                 try:
-                    self._note(json.loads(line), self._end)
+                    self._note(_entry_of(line), self._end)
                 except (ValueError, KeyError, TypeError):
                     raise DataError(
                         f"{self.path}: line {number} is damaged: remove the line, and run the job again"
@@ -136,6 +137,28 @@ class LabelStore:
         else:
             self._places[index] = place
             self.failures.pop(index, None)
+
+
+# Labels are expensive, and a wrong digit would not be noticed: each line ends with the checksum of the rest.
+_CHECKSUM = b', "crc32": "'
+
+
+def _line_of(entry: dict[str, Any]) -> bytes:
+    text = json_text(entry).encode()
+    return text[:-1] + _CHECKSUM + b'%08x"}\n' % crc32(text)
+
+
+def _entry_of(line: bytes) -> Any:
+    """Return the content of a line.
+
+    Raises:
+        ValueError: The checksum differs, or the line is not JSON.
+    """
+    start, _, end = line.rpartition(_CHECKSUM)
+    text = start + b"}"
+    if end != b'%08x"}\n' % crc32(text):
+        raise ValueError("the checksum differs")
+    return parse_json(text)
 
 
 STORE_FILE = "labels.jsonl"

@@ -1,6 +1,7 @@
 """Reference dynamics with real GFN2-xTB."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -41,6 +42,23 @@ def test_frames_carry_the_labels_of_the_method(job):
     assert trajectory["coords"].shape == (16, 3, 3)
     assert float(trajectory["timestep"]) == 2.5
     assert calls[-1] == (6, 6)
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_a_damaged_chunk_is_one_line_and_can_be_computed_again(job, tmp_path, chunk):
+    output, copy = job[0], tmp_path / "job"
+    shutil.copytree(output, copy, ignore=shutil.ignore_patterns(".lock", "frames.npz"))
+    damaged = copy / "trajectory-01" / f"chunk-{chunk:04d}.npz"
+    with np.load(damaged) as chunk_file:
+        arrays = dict(chunk_file)
+    arrays["energy"][0] += 0.1
+    np.savez(damaged, **arrays)
+    with pytest.raises(DataError, match=rf"{damaged.name}: damaged \(the checksum differs\): remove it"):
+        sample_and_label(molecule("H2O"), PLAN, copy)
+    damaged.unlink()
+    sample_and_label(molecule("H2O"), PLAN, copy)
+    with np.load(output / "frames.npz") as one, np.load(copy / "frames.npz") as two:
+        assert all(np.array_equal(one[key], two[key]) for key in one.files)
 
 
 @pytest.mark.slow

@@ -242,9 +242,12 @@ def test_the_store_is_exact_and_finds_damage(tmp_path):
             assert np.array_equal(found.stress, labels.stress)
         assert reader.labels(3) is None
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(lines[0] + lines[1][:40] + b"\n" + lines[2])
-    with pytest.raises(DataError, match="line 2 is damaged"):
-        LabelStore(path)
+    digit = lines[1].index(b".") + 3
+    other = b"%d" % (9 - int(lines[1][digit : digit + 1]))
+    for damaged in (lines[1][:40] + b"\n", lines[1][:digit] + other + lines[1][digit + 1 :]):
+        path.write_bytes(lines[0] + damaged + lines[2])
+        with pytest.raises(DataError, match="line 2 is damaged"):
+            LabelStore(path)
 
 
 def test_another_job_is_refused(tmp_path):
