@@ -102,9 +102,10 @@ def complete_cells(vectors: FloatArray) -> FloatArray | None:
         return None
     if not missing.any():
         return vectors if bool((np.abs(np.linalg.det(vectors)) > 0).all()) else None
-    completed = np.array([complete_cell(cell) for cell in vectors])
+    with np.errstate(invalid="ignore", divide="ignore"):  # of vectors that are parallel
+        completed = np.array([complete_cell(cell) for cell in vectors])
     completed[missing] *= VACUUM
-    return completed
+    return completed if np.isfinite(completed).all() else None
 
 
 def cell_vectors(lengths: FloatArray, angles: FloatArray) -> FloatArray:

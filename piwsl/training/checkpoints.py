@@ -50,13 +50,31 @@ def read_tensors(path: Path) -> Any:
         raise RunDirectoryError(f"{path}: damaged or not {_KIND}: {_advice(path)}") from None
 
 
+# What Lightning continues from.
+_PARTS = {"state_dict": dict, "global_step": int, "epoch": int, "optimizer_states": list, "loops": dict}
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint of a training run, see `read_tensors`.
+
+    Raises:
+        RunDirectoryError: The file is damaged, or is no checkpoint of a training run.
+    """
+    content = read_tensors(path)
+    parts = content if isinstance(content, dict) else {}
+    wrong = [name for name, kind in _PARTS.items() if not isinstance(parts.get(name), kind)]
+    if wrong or not all(isinstance(weights, torch.Tensor) for weights in parts["state_dict"].values()):
+        raise RunDirectoryError(f"{path}: damaged or not {_KIND} (no {(wrong or ['weights'])[0]}): {_advice(path)}")
+    return parts
+
+
 def best_weights(output: Path) -> dict[str, torch.Tensor]:
     """Read the averaged weights of the best validation.
 
     Raises:
         RunDirectoryError: The checkpoint is damaged.
     """
-    stored = read_tensors(output / BEST)["state_dict"]
+    stored = read_checkpoint(output / BEST)["state_dict"]
     return {name.removeprefix("potential."): value for name, value in stored.items()}
 
 

@@ -27,7 +27,7 @@ from piwsl.data.frames import FrameSet
 from piwsl.errors import FULL
 from piwsl.runs.files import unwritable, write_bytes
 from piwsl.runs.interruption import hangup_as_termination
-from piwsl.training.checkpoints import read_tensors
+from piwsl.training.checkpoints import read_checkpoint
 from piwsl.training.config import TrainingConfig
 from piwsl.training.directory import BEST, CHECKPOINTS, metrics_name
 from piwsl.training.distributed.processes import LaunchedEnvironment, Processes
@@ -112,7 +112,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             RunDirectoryError: The checkpoint is damaged.
         """
-        return dict(read_tensors(Path(path)))
+        return read_checkpoint(Path(path))
 
 
 @dataclass(frozen=True)
@@ -237,8 +237,8 @@ def _is_over(checkpoint: Path, config: TrainingConfig) -> bool:
     minutes = config.optimizer.minutes
     if minutes is None:
         return False
-    used = read_tensors(checkpoint).get(SECONDS, 0.0)
-    return bool(used >= 60 * minutes)
+    used = read_checkpoint(checkpoint).get(SECONDS, 0.0)
+    return isinstance(used, float) and used >= 60 * minutes
 
 
 def _place(processes: Processes, device: torch.device, files: AtomicCheckpointIO) -> dict[str, Any]:

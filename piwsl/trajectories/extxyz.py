@@ -13,9 +13,8 @@ from ase import Atoms
 from ase.io.extxyz import read_xyz
 
 from piwsl.errors import DataError, reason_of
-from piwsl.structures.cells import complete_cells
 from piwsl.trajectories.decoding import PIECE
-from piwsl.trajectories.frame_source import Piece, TrajectoryFile, cut_note
+from piwsl.trajectories.frame_source import Piece, TrajectoryFile, checked_cells, cut_note
 from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.typing import FloatArray, IntArray
 
@@ -82,8 +81,10 @@ class ExtxyzFile:
         """
         for structures in self._pieces():
             periodic = all(atoms.pbc.any() for atoms in structures)
-            cells = complete_cells(np.stack([atoms.cell.array for atoms in structures])) if periodic else None
-            yield np.stack([atoms.positions for atoms in structures]).astype(np.float32), cells
+            cells = checked_cells(self.path, np.stack([atoms.cell.array for atoms in structures])) if periodic else None
+            with np.errstate(over="ignore"):  # infinite, as such positions are in the other formats
+                positions = np.stack([atoms.positions for atoms in structures]).astype(np.float32)
+            yield positions, cells
 
     def velocities(self) -> Iterator[FloatArray]:
         """Yield the velocities (angstrom/fs) of the same pieces, from the columns that `piwsl md` writes.

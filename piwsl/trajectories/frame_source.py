@@ -10,6 +10,7 @@ from ase.data import atomic_masses
 from piwsl.data.frames import FrameSet
 from piwsl.errors import DataError
 from piwsl.structures.cells import complete_cells
+from piwsl.structures.files import FARTHEST_POSITION
 from piwsl.structures.periodic import Unwrapper
 from piwsl.trajectories.decoding import PIECE
 from piwsl.typing import FloatArray, IntArray
@@ -254,8 +255,12 @@ def checked_cells(path: Path, vectors: FloatArray) -> FloatArray | None:
     """Validate the cells (frames, 3, 3) of a file, angstrom, and complete them with `complete_cells`.
 
     Raises:
-        DataError: A cell contains values that are not finite.
+        DataError: A cell contains values that are not finite, or vectors that are unreasonably large.
     """
+    if (np.isfinite(vectors) & (np.abs(vectors) > FARTHEST_POSITION)).any():
+        raise DataError(
+            f"{path}: a lattice vector is longer than {FARTHEST_POSITION:.0e} angstrom: the file is damaged"
+        )
     if not np.isfinite(vectors).all():
         raise DataError(
             f"{path}: a cell contains numbers that are not finite: the file is damaged or the run became unphysical"

@@ -10,19 +10,13 @@ from piwsl.errors import DataError
 from tests.fuzz.harness import Target, run_target
 from tests.fuzz.targets import all_targets
 
-# Kinds whose reader starts a process for each file.
-_FEW = ("xcrysden", "vasp", "packed", "ani", "xsf", "npz")
+QUICK = [target for target in all_targets() if target.seconds < 1]
 
 
-_SLOW = ("xcrysden", "vasp")
-
-
-@pytest.mark.parametrize(
-    "target", [target for target in all_targets() if target.name not in _SLOW], ids=lambda target: target.name
-)
+@pytest.mark.parametrize("target", QUICK, ids=lambda target: target.name)
 def test_altered_files(target):
     """Read all kinds but those that take seconds, which are left to the slow test."""
-    count = 1 if target.name in _FEW else 4
+    count = 1 if target.seconds > 0.2 else 4
     _, faults = run_target(replace(target, crafted={}), count, seed=3)
     assert faults == []
 
@@ -30,7 +24,7 @@ def test_altered_files(target):
 @pytest.mark.slow
 @pytest.mark.parametrize("target", all_targets(), ids=lambda target: target.name)
 def test_many_altered_files_and_bombs(target, tmp_path):
-    count = 5 if target.name in _FEW else 25
+    count = 25 if target.seconds < 0.2 else 5 if target.seconds < 1 else 3
     _, faults = run_target(target, count, seed=int(os.environ.get("PIWSL_FUZZ_SEED", "0")), keep=tmp_path)
     assert faults == []
 

@@ -26,11 +26,14 @@ def flip(path):
     path.write_bytes(content)
 
 
+EMPTY = {"state_dict": {}, "global_step": 0, "epoch": 0, "optimizer_states": [], "loops": {}}
+
+
 @pytest.fixture
 def checkpoints(tmp_path):
     """Directory of a run with two intact checkpoints."""
     (tmp_path / "checkpoints").mkdir()
-    state = {"state_dict": {"potential.weight": torch.arange(1000.0)}}
+    state = {**EMPTY, "state_dict": {"potential.weight": torch.arange(1000.0)}}
     for name in ("last", "best"):
         (tmp_path / "checkpoints" / f"{name}.ckpt").write_bytes(torch_bytes(state))
     return tmp_path
@@ -52,6 +55,23 @@ def test_a_flipped_bit_is_refused(checkpoints, name, advice):
         with pytest.raises(RunDirectoryError, match=rf"{name}\.ckpt: damaged.*{advice}") as error:
             read(path)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [1.0],
+        {name: part for name, part in EMPTY.items() if name != "state_dict"},
+        {**EMPTY, "state_dict": {"weight": "text"}},
+        {**EMPTY, "global_step": "7"},
+        {**EMPTY, "optimizer_states": {}},
+    ],
+)
+def test_other_content_is_no_checkpoint(tmp_path, content):
+    path = tmp_path / "best.ckpt"
+    path.write_bytes(torch_bytes(content))
+    with pytest.raises(RunDirectoryError, match=r"best\.ckpt: damaged or not a file of a training run \(no \w+\): "):
+        AtomicCheckpointIO().load_checkpoint(path)
 
 
 def test_a_flipped_bit_in_replay_frames_is_refused(tmp_path):

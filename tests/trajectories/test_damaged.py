@@ -138,7 +138,7 @@ def test_a_source_that_ends_early_or_changes_its_atoms_is_damaged():
     assert len(list(source(frames, frames).pieces())) == 2
 
 
-@pytest.mark.parametrize("kind", ["dcd", "xtc", "hdf5"])
+@pytest.mark.parametrize("kind", ["dcd", "xtc", "hdf5", "extxyz"])
 def test_a_cell_that_is_not_finite_is_one_line(kind, tmp_path):
     atoms = bulk("Cu", cubic=True)
     path = tmp_path / f"t.{kind}"
@@ -152,12 +152,25 @@ def test_a_cell_that_is_not_finite_is_one_line(kind, tmp_path):
         altered(path, place, struct.pack("<d", np.nan))
     elif kind == "xtc":
         altered(path, 16, struct.pack(">f", np.inf))
+    elif kind == "extxyz":
+        altered(path, content.index(b"3.61"), b"nan ")
     else:
         h5py = pytest.importorskip("h5py")
         with h5py.File(path, "r+") as file:
             file["cell_angles"][1, 1] = np.nan
     with pytest.raises(DataError, match=f"t.{kind}: a cell contains numbers that are not finite"):
         read_trajectory(path)
+
+
+def test_an_extxyz_cell_that_is_too_large_is_one_line_and_such_a_position_infinite(tmp_path):
+    atoms = bulk("Cu", cubic=True)
+    atoms.write(tmp_path / "t.extxyz")
+    text = (tmp_path / "t.extxyz").read_text()
+    (tmp_path / "t.extxyz").write_text(text.replace("3.61", "1e300", 1))
+    with pytest.raises(DataError, match=r"t.extxyz: a lattice vector is longer than 1e\+06 angstrom"):
+        read_trajectory(tmp_path / "t.extxyz")
+    (tmp_path / "t.extxyz").write_text(text.replace("1.80500000", "-1e300", 1))
+    assert np.isinf(read_trajectory(tmp_path / "t.extxyz").positions).sum() == 1
 
 
 @pytest.mark.parametrize("name", ["coordinates", "topology"])

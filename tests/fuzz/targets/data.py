@@ -339,9 +339,9 @@ TARGETS = [
     Target("xyz", "a.xyz", _plain_xyz, read, TEXT),
     Target("xyz-gz", "a.xyz.gz", _compressed, read, BYTES, {"a long line": _gzip_bomb, "many lines": _gzip_lines}),
     Target("traj", "a.traj", _results, read, BYTES, {"a number of frames": _traj_claims}),
-    Target("xsf", "a.xsf", _xsf, read, TEXT),
-    Target("xcrysden", "a.xsf", _xcrysden, read, TEXT),
-    Target("vasp", "a.vasp", _vasp, read, TEXT),
+    Target("xsf", "a.xsf", _xsf, read, TEXT, seconds=0.5),
+    Target("xcrysden", "a.xsf", _xcrysden, read, TEXT, seconds=2),
+    Target("vasp", "a.vasp", _vasp, read, TEXT, seconds=2),
     Target("db", "a.db", _database, read, (*BYTES, change_row, change_row), {"an endless view": _sqlite_view}),
     Target("json", "a.json", _database, read, JSON, {"an array": _json_array_bomb, "deep": _json_deep}),
     Target(
@@ -350,10 +350,10 @@ TARGETS = [
     ),
     Target(
         "npz", "a.npz", _molecules, read, (*ZIP, change_arrays, change_arrays),
-        {"a shape": _npz_claims((10**6, 10**6, 3)), "zeros": _npz_claims((10**7, 3, 3), packed=True)},
+        {"a shape": _npz_claims((10**6, 10**6, 3)), "zeros": _npz_claims((10**7, 3, 3), packed=True)}, seconds=0.5,
     ),
     Target("npz-sgdml", "a.npz", _sgdml, read, (*ZIP, change_arrays, change_arrays)),
     Target("npz-units", "a.npz", _random_waters, read_kcal, (*ZIP, change_arrays)),
-    Target("packed", "a.h5", _packed, read, HDF5, {"a number of atoms": _packed_claims}, sealed=False),
-    Target("ani", "a.h5", _ani, read, HDF5),
+    Target("packed", "a.h5", _packed, read, HDF5, {"a number of atoms": _packed_claims}, seconds=0.5),
+    Target("ani", "a.h5", _ani, read, HDF5, seconds=0.5),
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from piwsl.export.exported_file import load_exported
 from piwsl.export.exporter import Exporter
 from piwsl.export.import_model import import_model
 from piwsl.export.trained_file import load_trained
-from piwsl.training.checkpoints import read_tensors
+from piwsl.training.checkpoints import read_checkpoint
 from tests.fuzz.harness import Target
 from tests.fuzz.mutations import ZIP, Mutation
 from tests.support.models_for_tests import file_with_heads, trained_file
@@ -86,11 +86,12 @@ def _compiled(path: Path) -> None:
 
 def _checkpoint(path: Path) -> None:
     torch.manual_seed(0)
-    torch.save({"state_dict": torch.nn.Linear(3, 2).state_dict(), "global_step": 7}, path)
+    parts = {"global_step": 7, "epoch": 0, "optimizer_states": [], "loops": {}}
+    torch.save({"state_dict": dict(torch.nn.Linear(3, 2).state_dict()), **parts}, path)
 
 
 def _read_checkpoint(path: Path) -> str:
-    stored = read_tensors(path)
+    stored = read_checkpoint(path)
     return _digest((*stored["state_dict"].values(), stored["global_step"]))
 
 
@@ -143,8 +144,8 @@ TARGETS = [
     Target("model", "model.pt", _once(_small), _trained, ARCHIVE, BOMB, sealed=True),
     Target("model-heads", "model.pt", _once(file_with_heads), _trained, ARCHIVE, sealed=True),
     Target("checkpoint", "best.ckpt", _once(_checkpoint), _read_checkpoint, ARCHIVE, BOMB, sealed=True),
-    Target("exported-molecule", "a.pt", _once(_molecule), _exported, ARCHIVE, BOMB, sealed=True),
-    Target("exported-general", "a.pt", _once(_general), _exported, ARCHIVE, sealed=True),
+    Target("exported-molecule", "a.pt", _once(_molecule), _exported, ARCHIVE, BOMB, sealed=True, seconds=2),
+    Target("exported-general", "a.pt", _once(_general), _exported, ARCHIVE, sealed=True, seconds=2),
     Target("compiled", "a.pt2", _once(_compiled), _exported, ZIP, BOMB, sealed=True, seconds=15),
     Target("mace", "a.model", _unpacked("mace_residual.model.gz"), _imported, ARCHIVE, BOMB),
     Target("mace-heads", "a.model", _unpacked("mace_agnostic_heads.model.gz"), _imported_head, ARCHIVE),

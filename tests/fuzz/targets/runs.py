@@ -246,7 +246,7 @@ TARGETS = [
     Target("labels", "labels.jsonl", _store, _read_store, BYTES),
     Target("state", STATE, _state, _read_state, ZIP, sealed=True),
     Target("statistics", "a.npz", _statistics, _read_statistics, ZIP, sealed=True),
-    Target("analysis", "analysis.json", _analysis, _read_analysis, JSON, {"deep": _deep_json}),
+    Target("analysis", "analysis.json", _analysis, _read_analysis, JSON, {"deep": _deep_json}, seconds=2),
     Target("learn-summary", "summary.json", _learn_summary, lambda path: str(LearnSummary.read(path.parent)), JSON),
     Target("configuration", "a.yaml", _text(template()), _read_config, TEXT, YAML),
     Target("tuning", "a.yaml", _text(TUNING), _read_tuning, TEXT, YAML),
