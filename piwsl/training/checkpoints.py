@@ -50,19 +50,24 @@ def read_tensors(path: Path) -> Any:
         raise RunDirectoryError(f"{path}: damaged or not {_KIND}: {_advice(path)}") from None
 
 
-# What Lightning continues from.
-_PARTS = {"state_dict": dict, "global_step": int, "epoch": int, "optimizer_states": list, "loops": dict}
+# What Lightning continues from; the least-squares optimizer writes weights alone.
+_WEIGHTS = {"state_dict": dict}
+_PARTS = {**_WEIGHTS, "global_step": int, "epoch": int, "optimizer_states": list, "loops": dict}
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the content of a checkpoint of a training run, see `read_tensors`.
+    """Return the content of a checkpoint from which a training run can continue, see `read_tensors`.
 
     Raises:
-        RunDirectoryError: The file is damaged, or is no checkpoint of a training run.
+        RunDirectoryError: The file is damaged, or is no such checkpoint.
     """
+    return _with_parts(path, _PARTS)
+
+
+def _with_parts(path: Path, expected: dict[str, type]) -> dict[str, Any]:
     content = read_tensors(path)
     parts = content if isinstance(content, dict) else {}
-    wrong = [name for name, kind in _PARTS.items() if not isinstance(parts.get(name), kind)]
+    wrong = [name for name, kind in expected.items() if not isinstance(parts.get(name), kind)]
     if wrong or not all(isinstance(weights, torch.Tensor) for weights in parts["state_dict"].values()):
         raise RunDirectoryError(f"{path}: damaged or not {_KIND} (no {(wrong or ['weights'])[0]}): {_advice(path)}")
     return parts
@@ -74,7 +79,7 @@ def best_weights(output: Path) -> dict[str, torch.Tensor]:
     Raises:
         RunDirectoryError: The checkpoint is damaged.
     """
-    stored = read_checkpoint(output / BEST)["state_dict"]
+    stored = _with_parts(output / BEST, _WEIGHTS)["state_dict"]
     return {name.removeprefix("potential."): value for name, value in stored.items()}
 
 
