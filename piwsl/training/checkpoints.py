@@ -51,8 +51,8 @@ def read_tensors(path: Path) -> Any:
 
 
 # What Lightning continues from; the least-squares optimizer writes weights alone.
-_WEIGHTS = {"state_dict": dict}
-_PARTS = {**_WEIGHTS, "global_step": int, "epoch": int, "optimizer_states": list, "loops": dict}
+_WEIGHTS: dict[str, type] = {"state_dict": dict}
+_PARTS: dict[str, type] = {**_WEIGHTS, "global_step": int, "epoch": int, "optimizer_states": list, "loops": dict}
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
