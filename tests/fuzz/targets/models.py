@@ -134,6 +134,11 @@ def _bomb(path: Path) -> None:
             member.write(bytes(2**20))
 
 
+def _wheel(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(FOUNDATION / "so3lr_small.model", "so3krates_torch/pretrained/so3lr/so3lr.model")
+
+
 def _unpacked(name: str) -> Callable[[Path], None]:
     return lambda path: path.write_bytes(gzip.decompress((FOUNDATION / name).read_bytes())) and None
 
@@ -150,4 +155,5 @@ TARGETS = [
     Target("mace", "a.model", _unpacked("mace_residual.model.gz"), _imported, ARCHIVE, BOMB),
     Target("mace-heads", "a.model", _unpacked("mace_agnostic_heads.model.gz"), _imported_head, ARCHIVE),
     Target("so3lr", "a.model", lambda path: shutil.copy(FOUNDATION / "so3lr_small.model", path), _imported, ARCHIVE),
+    Target("wheel", "a.whl", _wheel, _imported, ZIP),
 ]

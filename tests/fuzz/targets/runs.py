@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 from ase.build import bulk
 
 from piwsl.analysis.analysis_file import read_analysis
@@ -21,6 +22,7 @@ from piwsl.analysis.run_directory import read_run, replica_directories
 from piwsl.data.labeling.single_point import SinglePoint
 from piwsl.data.labeling.structures import LabelStore
 from piwsl.data.reference_energies import read_reference_energies
+from piwsl.export.trained_file import member_models
 from piwsl.learning.directory import LearnSummary
 from piwsl.learning.settings import load_learn_settings
 from piwsl.learning.settings import template as learn_template
@@ -30,7 +32,10 @@ from piwsl.md.protocol import MDProtocol
 from piwsl.md.restart import RestartState, read_state, write_state
 from piwsl.md.run_directory import read_start, write_structure
 from piwsl.training.config import load_config, template
-from piwsl.training.tuning.settings import load_settings
+from piwsl.training.stored_split import stored_split
+from piwsl.training.tuning.results import all_results
+from piwsl.training.tuning.settings import TuneConfig, load_settings
+from piwsl.training.tuning.study import STUDY_FILE, damage_as_error, open_study
 from piwsl.trajectories.files import create_trajectory, read_trajectory
 from piwsl.trajectories.frame_writer import OutputFrame
 from tests.fuzz.harness import Target
@@ -195,6 +200,56 @@ def _read_learning(path: Path) -> str:
     return str(load_learn_settings(path))
 
 
+def _protocol(path: Path) -> None:
+    MDProtocol.of(engine="openmm", replicas=2).save(path)
+
+
+def _members(folder: Path) -> None:
+    (folder / "member").mkdir()
+    (folder / "member" / "model.pt").touch()
+
+
+def _ensemble(path: Path) -> None:
+    path.write_text(json.dumps({"members": [{"directory": "member"}, {"directory": "member"}]}))
+
+
+def _read_ensemble(path: Path) -> str:
+    return str([model.name for model in member_models(path.parent)])
+
+
+def _split(path: Path) -> None:
+    split = {"train": [0, 2], "validation": [1], "test": [3, 4], "levels": {"low": [5]}, "sha256": {"data": "a" * 64}}
+    path.write_text(json.dumps(split))
+
+
+def _tune_settings() -> TuneConfig:
+    return TuneConfig.model_validate(
+        {"trials": 3, "metric": "loss", "ranges": {"loss.pitc": {"low": 0.0, "high": 1.0}}}
+    )
+
+
+@lru_cache
+def _study_content() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        study = open_study(_tune_settings(), Path(folder), {"a": 1})
+        study.add_trial(optuna.trial.create_trial(values=[1.0], params={}, distributions={}))
+        return (Path(folder) / STUDY_FILE).read_bytes()
+
+
+def _study(path: Path) -> None:
+    path.write_bytes(_study_content())
+
+
+def _read_study(path: Path) -> str:
+    """Read a copy, because a database is also written to."""
+    settings = _tune_settings()
+    with tempfile.TemporaryDirectory(dir=path.parent / "tmp") as folder:
+        shutil.copy(path, folder)
+        study = open_study(settings, Path(folder), {"a": 1})
+        with damage_as_error(settings):
+            return str([result.value for result in all_results(study, settings.metric)])
+
+
 def _read_energies(path: Path) -> str:
     return str(read_reference_energies(path, None, 5.0))
 
@@ -248,6 +303,10 @@ TARGETS = [
     Target("statistics", "a.npz", _statistics, _read_statistics, ZIP, sealed=True),
     Target("analysis", "analysis.json", _analysis, _read_analysis, JSON, {"deep": _deep_json}, seconds=2),
     Target("learn-summary", "summary.json", _learn_summary, lambda path: str(LearnSummary.read(path.parent)), JSON),
+    Target("ensemble", "ensemble.json", _ensemble, _read_ensemble, JSON, beside=_members),
+    Target("split", "split.json", _split, lambda path: str(stored_split(path)), JSON, {"deep": _deep_json}),
+    Target("protocol", "a.yaml", _protocol, lambda path: str(MDProtocol.load(path)), TEXT, YAML),
+    Target("study", STUDY_FILE, _study, _read_study, BYTES, seconds=0.5),
     Target("configuration", "a.yaml", _text(template()), _read_config, TEXT, YAML),
     Target("tuning", "a.yaml", _text(TUNING), _read_tuning, TEXT, YAML),
     Target("learning", "a.yaml", _text(learn_template()), _read_learning, TEXT, YAML),
