@@ -1,6 +1,7 @@
 """The structure in a file, with everything that ASE reads: constraints, masses, velocities."""
 
 import logging
+import warnings
 from io import StringIO
 from pathlib import Path
 
@@ -30,11 +31,13 @@ def load_structure(path: str | Path) -> Atoms:
     is_pdb = path.suffix.lower() in (".pdb", ".ent")
     frame = last_frame(path) if is_extxyz(path) else None
     try:
-        if frame is None:
-            with np.errstate(divide="ignore", invalid="ignore"):  # angles of zero, which raise an error below
-                atoms = with_isotopes(lambda: read(path, index=-1, do_not_split_by_at_sign=True))
-        else:
-            atoms = with_isotopes(lambda: read(StringIO(frame), index=-1, format="extxyz"))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            if frame is None:
+                with np.errstate(divide="ignore", invalid="ignore"):  # angles of zero, which raise an error below
+                    atoms = with_isotopes(lambda: read(path, index=-1, do_not_split_by_at_sign=True))
+            else:
+                atoms = with_isotopes(lambda: read(StringIO(frame), index=-1, format="extxyz"))
     except Exception as error:  # ASE's readers raise any exception for damaged files
         if is_pdb and isinstance(error, AssertionError):
             raise DataError(
@@ -47,5 +50,9 @@ def load_structure(path: str | Path) -> Atoms:
         LOGGER.info(f"{path}: CRYST1 of {' x '.join(f'{x:g}' for x in lengths)} angstrom is read as no cell")
         atoms.cell[:], atoms.pbc = 0.0, False
     check_structure(atoms, str(path))
+    for text in dict.fromkeys(reason_of(entry.message) for entry in caught if entry.category is UserWarning):
+        if text.startswith("Wrong number"):  # of values in a line of a CIF file, after which ASE leaves out all atoms
+            raise DataError(f"{path}: {text}: correct the line")
+        LOGGER.warning(f"{path}: {text}")
     atoms.calc = None
     return atoms

@@ -1,5 +1,6 @@
 """Open and create trajectory files of any format. Only complete frames are read; a note reports a truncated file."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from piwsl.runs.reader_process import Arrays, read_apart
 from piwsl.trajectories.dcd import DcdWriter, open_dcd
 from piwsl.trajectories.decoding import mdtraj_frames
 from piwsl.trajectories.extxyz import ExtxyzWriter, open_extxyz
-from piwsl.trajectories.frame_source import READ_ERRORS, Piece, Progress, TrajectoryFile, checked_cells
+from piwsl.trajectories.frame_source import Piece, Progress, TrajectoryFile, checked_cells
 from piwsl.trajectories.frame_writer import TrajectoryWriter
 from piwsl.trajectories.hdf5 import Hdf5Writer, hdf5_species, open_hdf5_trajectory
 from piwsl.trajectories.xtc import XtcWriter, open_xtc
@@ -93,8 +94,10 @@ def read_topology(path: Path) -> IntArray:
     import mdtraj
 
     try:
-        topology = mdtraj.load_topology(str(path))
-    except (*READ_ERRORS, ImportError) as error:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # of cells, charges and residues, which are not used
+            topology = mdtraj.load_topology(str(path))
+    except Exception as error:  # readers raise many types for invalid content
         raise DataError(f"{path}: not a topology that mdtraj can read ({reason_of(error)}): use a PDB file") from None
     numbers = [0 if atom.element is None else int(atom.element.atomic_number) for atom in topology.atoms]
     if not numbers or min(numbers) < 1:

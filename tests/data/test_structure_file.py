@@ -4,7 +4,7 @@ import gzip
 
 import numpy as np
 import pytest
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.constraints import FixAtoms
 from ase.io import write
 
@@ -59,3 +59,22 @@ def test_old_line_ends_and_marks_of_byte_order(tmp_path):
     text = "\r".join(frames(tmp_path))
     (tmp_path / "old.xyz").write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert load_structure(tmp_path / "old.xyz").positions[0, 0] == pytest.approx(2.0)
+
+
+def test_a_cif_line_with_another_number_of_values_is_an_error(tmp_path, caplog):
+    """ASE reads the atoms before the line, and warns."""
+    path = tmp_path / "salt.cif"
+    write(path, bulk("NaCl", "rocksalt", a=5.64, cubic=True))
+    assert len(load_structure(path)) == 8
+    path.write_text(path.read_text().replace("Cl4 ", "Cl4 extra "))
+    with pytest.raises(DataError, match=r"salt\.cif: Wrong number 8 of tokens.*: correct the line"):
+        load_structure(path)
+    assert caplog.messages == []
+
+
+def test_another_warning_of_a_reader_is_repeated(tmp_path, caplog):
+    path = tmp_path / "water.pdb"
+    write(path, molecule("H2O"))
+    path.write_text(path.read_text().replace("  1.00  0.00", "  ????  0.00", 1))
+    assert len(load_structure(path)) == 3
+    assert caplog.messages == [f"{path}: Length of occupancy array, 2, different from number of atoms 3"]

@@ -3,6 +3,7 @@
 import faulthandler
 import io
 import json
+import logging
 import os
 import random
 import resource
@@ -212,6 +213,7 @@ def _read(target: Target, path: Path, temporary: Path) -> tuple[str, str]:
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     faulthandler.disable()
     printed = io.StringIO()
+    logging.getLogger("piwsl").addHandler(logging.NullHandler())  # the command line prints what is logged
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):  # libraries of C print there
         os.dup2(null, stream)
