@@ -79,15 +79,15 @@ def check_dump(path: Path, units: LabelUnits | None = None) -> bool:
     with reading(path), open_with_compression(str(path), "rb") as stream:
         lines = stream.read(_HEAD).decode(errors="replace").splitlines()
     columns = next((line.split()[2:] for line in lines if line.startswith("ITEM: ATOMS")), None)
-    if columns is None or not lines[0].startswith(("ITEM: TIMESTEP", "ITEM: UNITS")):
+    if columns is None or not lines[0].startswith("ITEM: "):
         return False
     if "element" not in columns:
         raise DataError(
             f"{path}: a LAMMPS dump with type numbers instead of elements: write it with the column element, or "
             "convert it to extended XYZ"
         )
-    if lines[0].startswith("ITEM: UNITS"):
-        stated = lines[1].strip()
+    if "ITEM: UNITS" in lines[:-1]:
+        stated = lines[lines.index("ITEM: UNITS") + 1].strip()
         if stated not in _LAMMPS_UNITS:
             raise DataError(f"{path}: a LAMMPS dump in the units {quoted(stated)}: convert it to extended XYZ")
         check_stated_units(path, None, {"units": _LAMMPS_UNITS[stated]}, units or EV_ANGSTROM)

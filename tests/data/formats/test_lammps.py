@@ -50,3 +50,13 @@ def test_stated_units_are_compared(tmp_path):
 def test_type_numbers_are_no_elements(tmp_path, name):
     with pytest.raises(DataError, match="type numbers instead of elements"):
         read(tmp_path, DUMP.replace("element", "type").replace("Cu", "1"), name)
+
+
+@pytest.mark.parametrize("head", ["ITEM: TIME\n0.5\n", "ITEM: UNITS\nmetal\nITEM: TIME\n0.5\n"])
+def test_dumps_that_begin_with_the_time(tmp_path, head):
+    """`dump_modify time yes` writes the time before the time step."""
+    frames = read(tmp_path, head + DUMP)
+    assert frames[0].has_forces
+    assert not frames[0].has_energy
+    with pytest.raises(DataError, match="type numbers instead of elements"):
+        read(tmp_path, head + DUMP.replace("element", "type").replace("Cu", "1"))
