@@ -1,4 +1,7 @@
-"""Names of the values in a file: names that were read, names that were not, and unread names that look like labels."""
+"""Names of the values in a file: names that were read, names that were not, and unread names that look like labels.
+
+A cell that is not read makes a crystal a molecule, so names that look like a cell are treated like those of labels.
+"""
 
 import re
 from collections import Counter
@@ -6,10 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 LABELS = ("energy", "forces", "stress")
+CELL = "cell"
 _WORDS = {
     "energy": {"energy", "energies", "e", "en", "ene", "etot", "toten", "energie"},
     "forces": {"force", "forces", "f", "frc", "gradient", "gradients", "grad", "grads"},
     "stress": {"stress", "stresses", "virial", "virials"},
+    CELL: {"cell", "cells", "unitcell", "lattice", "lattices", "box"},
 }
 # Words that change the meaning of a name, as in kinetic_energy or energy_unit.
 _OTHER = {
@@ -31,11 +36,12 @@ _SHOWN = 12  # names in a line of the report
 
 
 def label_of(name: str) -> str | None:
-    """Return the label (energy, forces, stress) that a name suggests; None if it suggests no label."""
-    words = set(re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()))
+    """Return what a name suggests: a label (energy, forces, stress) or the cell; None if it suggests neither."""
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+    words = set(re.split(r"[^a-z]+", re.sub(r"unit[^a-z]?cell", "cell", text)))
     if words & _OTHER:
         return None
-    return next((label for label in ("stress", "forces", "energy") if words & _WORDS[label]), None)
+    return next((label for label in ("stress", "forces", "energy", CELL) if words & _WORDS[label]), None)
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class FoundNames:
         frames: Number of frames examined.
         read: Names that were read.
         unread: Names that were not read.
-        overlooked: Unread names that look like a label missing from the same frames.
+        overlooked: Unread names that look like a label or a cell missing from the same frames.
     """
 
     frames: int = 0
@@ -66,8 +72,8 @@ class FoundNames:
     def warnings(self) -> list[str]:
         """Return a warning for each label that may have been overlooked."""
         return [
-            f"{count} of {self.frames} frames have no {label_of(name)}, but {name!r}, which is not read: rename it to "
-            f"REF_{label_of(name)} if it is that label{_HINT.get(str(label_of(name)), '')}"
+            f"{count} of {self.frames} frames have no {label_of(name)}, but {name!r}, which is not read: "
+            f"{_advice(name)}"
             for name, count in self.overlooked.items()
         ] + self._conventions()
 
@@ -104,6 +110,14 @@ _HINT = {
 }
 
 
+def _advice(name: str) -> str:
+    """Return what to do if a name that was not read is the label or the cell that it suggests."""
+    label = str(label_of(name))
+    if label == CELL:
+        return "if it is the cell, the structure is read as a molecule: state the cell as the format does (Lattice)"
+    return f"rename it to REF_{label} if it is that label{_HINT.get(label, '')}"
+
+
 class NameCount:
     """Accumulate the names of values, frame by frame."""
 
@@ -125,7 +139,7 @@ class NameCount:
         Args:
             found: Names in the file, except names that describe the structure itself.
             read: Names among ``found`` that were read.
-            labels: Labels (energy, forces, stress) of the frame.
+            labels: Labels (energy, forces, stress) of the frame, and ``cell`` if it has a cell.
             readings: Further names that were read, with the convention of their values if the name leaves it open.
         """
         self.frames += 1

@@ -80,6 +80,32 @@ def test_units_must_be_stated_somewhere(tmp_path):
     assert read_frames(tmp_path / "b.npz")[0].energy == pytest.approx(arrays()["energies"][0] * KCAL_PER_MOL)
 
 
+@pytest.mark.parametrize("value", [np.array(["kcal/mol"]), np.array(b"kcal/mol"), np.array([b"kcal/mol"])])
+@pytest.mark.parametrize("name", ["energy_unit", "e_unit"])
+def test_units_in_arrays_and_bytes_are_compared(tmp_path, name, value):
+    np.savez(tmp_path / "a.npz", **arrays(), **{name: value})
+    with pytest.raises(DataError, match="kcal/mol"):
+        read_frames(tmp_path / "a.npz", parse_units("eV"))
+    assert read_frames(tmp_path / "a.npz", KCAL)[0].energy == pytest.approx(arrays()["energies"][0] * KCAL_PER_MOL)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("lattice", np.eye(3)),  # sGDML
+        ("cell", np.tile(np.eye(3), (4, 1, 1))),
+        ("box", np.full((4, 3), 9.0)),
+        ("pbc", np.array([True, True, True])),
+    ],
+)
+def test_a_cell_in_an_npz_file_is_no_molecule(tmp_path, name, value):
+    np.savez(tmp_path / "a.npz", **arrays(), **{name: value})
+    with pytest.raises(DataError, match=f"contains a cell, '{name}', but frames of npz files are read as molecules"):
+        read_frames(tmp_path / "a.npz", KCAL)
+    np.savez(tmp_path / "b.npz", **arrays(), **{name: np.zeros_like(value)})
+    assert len(read_frames(tmp_path / "b.npz", KCAL)) == 4
+
+
 def test_truncated_npz(tmp_path):
     np.savez(tmp_path / "a.npz", **arrays())
     (tmp_path / "a.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:300])

@@ -8,7 +8,7 @@ import numpy as np
 from piwsl.data.charges import ChargeSpin
 from piwsl.data.formats.labels import RawLabels
 from piwsl.data.frames import Frame
-from piwsl.data.names import NameCount
+from piwsl.data.names import CELL, NameCount
 
 
 class LabelCounter:
@@ -34,6 +34,7 @@ class LabelCounter:
             stated: Charge and spin of the frame.
         """
         has = {"energy": frame.has_energy, "forces": frame.has_forces, "stress": bool(np.isfinite(frame.stress).all())}
+        has[CELL] = bool(frame.cell.any())
         self.count.add(
             found, [*labels.names, *agreeing], [name for name, known in has.items() if known], stated.readings
         )

@@ -14,7 +14,7 @@ from piwsl.data.formats.labels import KIND_KEY, atomic_numbers_of, check_frame, 
 from piwsl.data.formats.stated_units import check_stated_units
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import UnknownLayoutError
-from piwsl.data.names import FoundNames, NameCount, shown
+from piwsl.data.names import CELL, FoundNames, NameCount, label_of, shown
 from piwsl.errors import ConfigError, DataError, quoted
 from piwsl.runs.untrusted import TooLargeError, check_archive, check_count, reading
 from piwsl.typing import FloatArray
@@ -52,9 +52,8 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
     with reading(path):
         _check_shapes(path, arrays[keys[0]].shape, arrays[keys[1]].shape, keys)
         units = _units(path, arrays, units)
-        texts = {
-            key: str(array[()]).strip() for key, array in arrays.items() if array.dtype.kind == "U" and not array.ndim
-        }
+        _check_no_cell(path, arrays)
+        texts = {key: text for key, array in arrays.items() if (text := _text(array)) is not None}
         agreeing = check_stated_units(path, None, texts, units)
         stated = _charges(path, arrays, keys)
         frames = _frames(path, arrays, keys, units, stated)
@@ -62,7 +61,7 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
         {"units", "e_unit", "r_unit", KIND_KEY, *agreeing, *SPREADS} & arrays.keys()
     )
     count = NameCount()
-    labels = [label for label, key in zip(("energy", "forces"), keys[2:], strict=True) if key in arrays]
+    labels = [CELL, *(label for label, key in zip(("energy", "forces"), keys[2:], strict=True) if key in arrays)]
     readings = {name: convention for one in stated for name, convention in one.readings}
     count.add([key for key in arrays if key not in keys[:2]], read, labels, readings.items())
     names_found = count.names()
@@ -117,7 +116,7 @@ def _units(path: Path, arrays: dict[str, FloatArray], named: LabelUnits | None) 
     if stated is None and named is None:
         raise DataError(f"{path}: contains no units: give them, such as units='kcal/mol, angstrom'")
     if stated is not None and named not in (None, stated):
-        text = ", ".join(str(arrays[key]) for key in ("units", "e_unit", "r_unit") if key in arrays)
+        text = ", ".join(str(_text(arrays[key])) for key in ("units", "e_unit", "r_unit") if key in arrays)
         raise DataError(f"{path}: contains its units, {quoted(text)}: leave out units, or give the same units")
     units = stated or named
     assert units is not None
@@ -130,12 +129,36 @@ def _stated_units(arrays: dict[str, FloatArray]) -> LabelUnits | None:
     Raises:
         ConfigError: A unit is unknown.
     """
-    texts = {key: str(arrays[key][()]).strip() for key in ("units", "e_unit", "r_unit") if key in arrays}
+    keys = [key for key in ("units", "e_unit", "r_unit") if key in arrays]
+    texts = {key: str(arrays[key][()]) if (text := _text(arrays[key])) is None else text for key in keys}
     if "units" in texts:
         return parse_units(texts["units"])
     if "e_unit" not in texts:
         return None
     return LabelUnits(energy_unit(texts["e_unit"]), length_unit(texts.get("r_unit", "angstrom")))
+
+
+def _text(array: FloatArray) -> str | None:
+    """Return the text in an array of one text, as Unicode or bytes, or of equal texts; None for other arrays."""
+    if array.dtype.kind not in "US" or not array.size or (array != array.flat[0]).any():
+        return None
+    text = array.flat[0]
+    return (text.decode(errors="replace") if isinstance(text, bytes) else str(text)).strip()
+
+
+def _check_no_cell(path: Path, arrays: dict[str, FloatArray]) -> None:
+    """Refuse arrays that describe a cell, because the frames would be read as molecules.
+
+    Raises:
+        DataError: The file contains a cell that is not zero, or periodic directions.
+    """
+    for key, array in arrays.items():
+        is_cell = label_of(key) == CELL and array.size >= 3
+        if (is_cell or key.lower() == "pbc") and array.dtype.kind in "fiub" and np.any(array):
+            raise DataError(
+                f"{path}: contains a cell, {quoted(shown(key))}, but frames of npz files are read as molecules: "
+                "convert the file to extended XYZ, or remove the cell of a molecule"
+            )
 
 
 def _charges(path: Path, arrays: dict[str, FloatArray], keys: tuple[str, ...]) -> list[ChargeSpin]:
