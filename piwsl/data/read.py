@@ -14,6 +14,7 @@ from piwsl.data.datasets import DATASETS, dataset, fetch, is_dataset, recorded_s
 from piwsl.data.formats.ani import DEFAULT_LEVEL, is_ani, read_ani
 from piwsl.data.formats.ase_files import frames_in_memory, read_ase
 from piwsl.data.formats.databases import read_json, read_sqlite
+from piwsl.data.formats.extxyz import SUFFIXES as XYZ_SUFFIXES
 from piwsl.data.formats.hdf5 import opened
 from piwsl.data.formats.lmdb import read_lmdb
 from piwsl.data.formats.npz import read_npz
@@ -71,7 +72,7 @@ READERS: dict[str, Reader] = {
     ".xsf": read_xsf,
 }
 # Further suffixes that are read in a directory. A single file may have any format that ASE reads.
-_ASE_SUFFIXES = (".extxyz", ".xyz", ".traj", ".extxyz.gz", ".xyz.gz")
+_ASE_SUFFIXES = (*XYZ_SUFFIXES, ".traj")
 _NAMED = 3  # files listed in a note
 _NOTES = 5  # notes on files of a directory
 

@@ -1,6 +1,8 @@
 """The structure that a run starts from is the last frame of its file."""
 
+import bz2
 import gzip
+import lzma
 
 import numpy as np
 import pytest
@@ -32,9 +34,10 @@ def test_empty_lines_do_not_end_a_file(blank, after, tmp_path):
     lines = frames(tmp_path)
     text = "\n".join([*lines[:after], *blank, *lines[after:], ""])
     (tmp_path / "blank.xyz").write_text(text)
-    with gzip.open(tmp_path / "blank.xyz.gz", "wt") as stream:
-        stream.write(text)
-    for name in ("blank.xyz", "blank.xyz.gz"):
+    for end, packed in ((".gz", gzip), (".bz2", bz2), (".xz", lzma)):
+        with packed.open(tmp_path / f"blank.xyz{end}", "wt") as stream:
+            stream.write(text)
+    for name in ("blank.xyz", "blank.xyz.gz", "blank.xyz.bz2", "blank.xyz.xz"):
         atoms = load_structure(tmp_path / name)
         assert atoms.positions[0, 0] == pytest.approx(2.0)
         assert np.array_equal(atoms.positions, read_frames(tmp_path / name)[-1].positions)

@@ -4,8 +4,9 @@ ASE's reader stops at the first empty line and drops columns without a name. Thi
 rejects everything that it cannot use. The comment line has the same syntax as in ASE.
 """
 
+import bz2
 import gzip
-import json
+import lzma
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from piwsl.data.charges import stated_charge
+from piwsl.data.formats.comment_line import TRUTH, parse_comment, with_names
 from piwsl.data.formats.label_counter import LabelCounter
 from piwsl.data.formats.labels import (
     EV_ANGSTROM,
@@ -27,28 +29,17 @@ from piwsl.data.formats.stated_units import check_stated_units
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.names import shown
 from piwsl.errors import DataError, quoted
-from piwsl.runs.untrusted import Limited, Readable, check_count, parse_json, reading
+from piwsl.runs.untrusted import Limited, Readable, check_count, reading
 from piwsl.structures.isotopes import ISOTOPES
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import LabelUnits
 
-SUFFIXES = (".xyz", ".extxyz", ".xyz.gz", ".extxyz.gz")
+COMPRESSED = (".gz", ".bz2", ".xz")
+SUFFIXES = tuple(name + end for name in (".xyz", ".extxyz") for end in ("", *COMPRESSED))
 _LONGEST_LINE = 2 * 2**20  # bytes; the values of a line take hundreds of times its size while it is read
 _MOST_EMPTY = 100_000  # lines
 _PLAIN = "species:S:1:pos:R:3"
 _SPECIES, _NUMBERS, _POSITIONS = ("species", "symbols"), ("Z", "numbers"), ("pos", "positions")
-_TRUTH = {"T": True, "F": False, "true": True, "false": False, "True": True, "False": False}
-_TRUTH |= {"TRUE": True, "FALSE": False}
-# A key, and its value after an equals sign. Both may contain quotes, brackets and escaped characters.
-# An unclosed quote or bracket ends with the line, so that matching takes linear time.
-_PART = (
-    r"""(?:\\(?:.|\Z)|'[^']*(?:'|\Z)|"(?:\\(?:.|\Z)|[^"\\])*(?:"|\Z)|\{[^}]*(?:\}|\Z)|\[[^\]]*(?:\]|\Z)"""
-    r"""|[^\s='"{\[\\])"""
-)
-_PAIR = re.compile(rf"({_PART}+)(?:\s*=\s*((?:{_PART}|(?<!\s)=)*))?", re.DOTALL)
-_QUOTES = re.compile(
-    r"""\\(.|\Z)|'([^']*)(?:'|\Z)|"((?:\\(?:.|\Z)|[^"\\])*)(?:"|\Z)|\{([^}]*)(?:\}|\Z)|\[([^\]]*)(?:\]|\Z)""", re.DOTALL
-)
 
 
 @dataclass
@@ -76,7 +67,7 @@ def is_extxyz(path: Path) -> bool:
 
 
 def read_extxyz(path: Path, units: LabelUnits | None = None) -> FrameSet:
-    """Read frames from an extended or plain XYZ file, optionally compressed with gzip.
+    """Read frames from an extended or plain XYZ file, optionally compressed with gzip, bzip2 or xz.
 
     Labels are read from ``REF_energy``, ``REF_forces`` and ``REF_stress`` or ``REF_virial``. If a frame has none of
     these keys, the labels are ``energy`` (``free_energy`` if there are forces), ``forces`` and ``stress``.
@@ -126,9 +117,9 @@ def last_frame(path: Path) -> str:
 
 
 def _unpacked(path: Path, plain: IO[bytes]) -> Readable:
-    if path.suffix.lower() != ".gz":
-        return plain
-    return Limited(gzip.GzipFile(fileobj=plain), path.stat().st_size)
+    openers = dict(zip(COMPRESSED, (gzip.open, bz2.open, lzma.open), strict=True))
+    opener: Any = openers.get(path.suffix.lower())
+    return plain if opener is None else Limited(opener(plain), path.stat().st_size)
 
 
 class _Lines:
@@ -198,6 +189,10 @@ class _Lines:
         comment = self._next()
         if comment is None:
             raise self._cut(index, 0, atoms)
+        try:
+            comment = with_names(comment)
+        except ValueError as error:
+            raise self._error(str(error)) from None
         self.text = [line, comment]
         info = self._info(comment.strip())
         columns = self._columns(info.pop("Properties", None) if isinstance(info.get("Properties"), str) else None)
@@ -258,7 +253,7 @@ class _Lines:
                 continue
             try:
                 if kind == "L":
-                    numbers: Any = np.array([[_TRUTH[word] for word in row] for row in cut], dtype=bool)
+                    numbers: Any = np.array([[TRUTH[word] for word in row] for row in cut], dtype=bool)
                 else:
                     numbers = np.array([[float(word) for word in row] for row in cut])
             except (ValueError, KeyError):
@@ -289,57 +284,12 @@ class _Lines:
 
 def _is_value(word: str, kind: str) -> bool:
     if kind == "L":
-        return word in _TRUTH
+        return word in TRUTH
     try:
         float(word)
     except ValueError:
         return False
     return True
-
-
-def parse_comment(comment: str) -> dict[str, Any]:
-    """Parse the comment line of a frame into names and values, as ASE does.
-
-    Raises:
-        ValueError: A value that calls itself JSON is not.
-    """
-    values: dict[str, Any] = {}
-    for match in _PAIR.finditer(comment):
-        key = _QUOTES.sub(_unquoted, match[1])
-        value = match[2]
-        values[key] = True if value is None else _value(_QUOTES.sub(_unquoted, value))
-    return values
-
-
-def _unquoted(match: re.Match[str]) -> str:
-    text = next(part for part in match.groups() if part is not None)
-    return re.sub(r"\\(.)", r"\1", text) if match[3] is not None else text
-
-
-def _value(text: str) -> Any:
-    """Return a number, an array of numbers, truth values, JSON, or the text."""
-    words = re.findall(r"[^\s,]+", text)
-    for kind in (int, float):
-        try:
-            numbers = np.array([kind(word) for word in words])
-        except (ValueError, OverflowError):
-            continue
-        if numbers.size and numbers.dtype.kind in "if":
-            return numbers[0] if len(numbers) == 1 else numbers
-    if words and all(word in _TRUTH for word in words):
-        truth = [_TRUTH[word] for word in words]
-        return truth[0] if len(truth) == 1 else truth
-    if text.startswith("_JSON "):
-        try:
-            document = parse_json(text.removeprefix("_JSON "))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"JSON: {error}") from None
-        try:
-            array = np.array(document)
-        except ValueError:
-            return document
-        return array if array.dtype.kind in "ifb" else document
-    return text
 
 
 def _frame(path: Path, index: int, raw: RawFrame, units: LabelUnits, counter: LabelCounter) -> Frame:

@@ -1,7 +1,9 @@
 """Extended XYZ: what ASE reads is read the same, and nothing is dropped or cut without a word."""
 
+import bz2
 import gzip
 import io
+import lzma
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from ase.io.extxyz import key_val_str_to_dict
 
-from piwsl.data.formats.extxyz import parse_comment
+from piwsl.data.formats.comment_line import parse_comment
 from piwsl.data.inspect import inspect_frames
 from piwsl.data.read import read_frames
 from piwsl.errors import DataError
@@ -75,6 +77,44 @@ def test_an_empty_line_ends_nothing(tmp_path):
     frames = frames_of(tmp_path, one() + "\n" + one() + "  \n\n" + one() + "\n")
     assert len(frames) == 3
     assert frames.notes == ("skipped 4 empty lines between frames, first at line 6",)
+
+
+@pytest.mark.parametrize("packed", [gzip, bz2, lzma])
+def test_an_empty_line_ends_no_compressed_file(tmp_path, packed):
+    end = {gzip: ".gz", bz2: ".bz2", lzma: ".xz"}[packed]
+    content = packed.compress((one() + "\n" + one()).encode())
+    frames = frames_of(tmp_path, content, f"a.xyz{end}")
+    assert len(frames) == 2
+    assert frames.notes == ("skipped an empty line, first at line 6",)
+    assert len(read_frames(tmp_path)) == 2  # in a directory
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        'lattice="4 0 0 0 5 0 0 0 6" properties=species:S:1:pos:R:3:tag:I:1 pbc="T T F"',  # GPUMD
+        'Lattice="4 0 0 0 5 0 0 0 6" PBC="1 1 0" Properties=species:S:1:pos:R:3:tag:I:1',  # KLIFF
+    ],
+)
+def test_names_of_the_format_in_other_letters(tmp_path, comment):
+    frames = frames_of(tmp_path, one(comment, "O 0 0 0 7\nH 0.96 0 0 8\nH -0.24 0.93 0 9\n"))
+    assert frames[0].pbc == (True, True, False)
+    assert np.array_equal(frames[0].cell, np.diag([4.0, 5.0, 6.0]))
+    assert list(frames.names.unread) == ["tag"]
+
+
+def test_a_name_of_the_format_in_two_ways(tmp_path):
+    with pytest.raises(DataError, match="line 2 has 'Lattice' and 'lattice': keep one of them"):
+        frames_of(tmp_path, one('Lattice="4 0 0 0 4 0 0 0 4" lattice="5 0 0 0 5 0 0 0 5"'))
+
+
+@pytest.mark.parametrize("name", ["cell", "box", "CELL(abcABC):", "unit_cell", "lattice_vectors"])
+def test_a_cell_of_another_name_is_reported(tmp_path, name):
+    frames = frames_of(tmp_path, one(f'{PLAIN} {name}="4 4 4"' if ":" not in name else f"# {name} 4 4 4 90 90 90"))
+    warnings = inspect_frames(frames).warnings
+    assert any(f"have no cell, but '{name}', which is not read" in text for text in warnings)
+    periodic = frames_of(tmp_path, one(f'{PLAIN} Lattice="4 0 0 0 4 0 0 0 4" cell="4 4 4"'))
+    assert not any("no cell" in text for text in inspect_frames(periodic).warnings)
 
 
 @pytest.mark.parametrize("ends", [b"\r\n", b"\r"])
