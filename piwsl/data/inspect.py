@@ -8,6 +8,7 @@ from ase.data import chemical_symbols
 
 from piwsl.data.census import Census
 from piwsl.data.consistency import Repeats, energy_warnings, survey_repeats
+from piwsl.data.energy_work import EnergyWork, compare_energies_and_work
 from piwsl.data.frames import FrameSet
 from piwsl.data.names import FoundNames
 from piwsl.data.plausibility import WRONG_SIGN, StressReport, survey_geometry, survey_stresses
@@ -71,6 +72,7 @@ class DataReport:
     names: FoundNames = field(default_factory=FoundNames)
     stress: StressReport | None = None
     bond_correlation: float | None = None
+    energy_work: EnergyWork | None = None
     unusable_stresses: int = 0
     charges: str = ""
     unlabeled: int = 0
@@ -150,6 +152,7 @@ def inspect_frames(frames: FrameSet, largest_sample: int = LARGEST_SAMPLE) -> Da
         names=frames.names,
         stress=survey_stresses(frames.select(stressed)) if len(stressed) else None,
         bond_correlation=geometry.bond_correlation,
+        energy_work=compare_energies_and_work(frames),
         unusable_stresses=int(census.unusable_stress.sum()),
         charges=_charges(census),
         unlabeled=int((~census.labeled).sum()),
@@ -264,6 +267,8 @@ def _warnings(census: Census, report: DataReport) -> list[str]:
             f"the force along a bond increases with its length (correlation {report.bond_correlation:+.2f}, which is "
             "negative for forces): check that these are forces and not gradients"
         )
+    elif report.energy_work is not None:
+        warnings.extend(report.energy_work.warnings())
     if report.unusable_stresses:
         warnings.append(
             f"{report.unusable_stresses} frames have a stress but are not periodic in three directions: their stress "

@@ -49,7 +49,7 @@ def test_a_large_set_is_never_held():
     report = inspect_frames(frames, largest_sample=50)
     fitted = fit_reference_energies(frames.select(range(1, 2500, 2)), frames.elements)
     assert made.most <= 3
-    assert made.made < 2500 + 2600  # once for the census, 50 forces, 2500 distances
+    assert made.made < 2500 + 2800  # once for the census, 50 forces, 2500 distances, work of 170
     assert (report.frames, report.forces, report.sample) == (2500, 250, 50)
     assert report.energies == 2500 - 834
     assert report.force_rms == pytest.approx(1.0, abs=0.1)
