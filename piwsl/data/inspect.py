@@ -10,7 +10,7 @@ from piwsl.data.census import Census
 from piwsl.data.consistency import Repeats, energy_warnings, survey_repeats
 from piwsl.data.energy_work import EnergyWork, compare_energies_and_work
 from piwsl.data.frames import FrameSet
-from piwsl.data.names import FoundNames
+from piwsl.data.names import CELL, FoundNames
 from piwsl.data.plausibility import WRONG_SIGN, StressReport, survey_geometry, survey_stresses
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import HARTREE
@@ -164,6 +164,17 @@ def inspect_frames(frames: FrameSet, largest_sample: int = LARGEST_SAMPLE) -> Da
     return report
 
 
+def evaluation_warnings(frames: FrameSet) -> list[str]:
+    """Return the warnings of the report; those about the names in the file if no frame has a label."""
+    return inspect_frames(frames).warnings if frames.census.labeled.any() else frames.names.warnings()
+
+
+def structure_warnings(frames: FrameSet) -> list[str]:
+    """Return the warnings about structures without regard to labels: their cell and smallest distance."""
+    smallest = survey_geometry(frames).smallest_distance
+    return [*frames.names.warnings((CELL,)), *_distance_warnings(smallest, int(frames.census.sizes.max()))]
+
+
 def survey_spreads(frames: FrameSet) -> SpreadReport | None:
     """Measure the stored spreads of labels in evenly spaced frames; return None if no frame stores a spread."""
     stored = int(frames.census.has_spread.sum())
@@ -251,11 +262,7 @@ def _warnings(census: Census, report: DataReport) -> list[str]:
                 f"force RMS {report.force_rms:.3g} eV/A is outside {low} to {high}: check that the labels are in eV "
                 "and angstrom (kcal/mol read as eV are 23 times too large, hartree and bohr 51 times too small)"
             )
-    low, high = SMALLEST_DISTANCE_BAND
-    if report.smallest_distance < low:
-        warnings.append(f"two atoms are only {report.smallest_distance:.3f} A apart: check the length unit")
-    elif report.smallest_distance > high and max(report.atoms) > 1:
-        warnings.append(f"no two atoms are closer than {high} A: check the length unit")
+    warnings.extend(_distance_warnings(report.smallest_distance, max(report.atoms)))
     depth = _depth(census)
     if depth > 1.5:
         warnings.append(
@@ -282,6 +289,14 @@ def _warnings(census: Census, report: DataReport) -> list[str]:
     if not report.energies and not report.forces:
         warnings.append("no frame has a label: these frames can be used only for label-free losses")
     return warnings
+
+
+def _distance_warnings(smallest: float, atoms: int) -> list[str]:
+    """Return a warning if the smallest distance in structures of up to ``atoms`` atoms is implausible."""
+    low, high = SMALLEST_DISTANCE_BAND
+    if smallest < low:
+        return [f"two atoms are only {smallest:.3f} A apart: check the length unit"]
+    return [f"no two atoms are closer than {high} A: check the length unit"] if smallest > high and atoms > 1 else []
 
 
 def _depth(census: Census) -> float:

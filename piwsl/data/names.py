@@ -69,12 +69,13 @@ class FoundNames:
             lines.append(f"names not read     {self._listed(self.unread)}")
         return lines
 
-    def warnings(self) -> list[str]:
-        """Return a warning for each label that may have been overlooked."""
+    def warnings(self, kinds: Sequence[str] = (*LABELS, CELL)) -> list[str]:
+        """Return a warning for each value of these kinds that may have been overlooked."""
         return [
             f"{count} of {self.frames} frames have no {label_of(name)}, but {name!r}, which is not read: "
             f"{_advice(name)}"
             for name, count in self.overlooked.items()
+            if label_of(name) in kinds
         ] + self._conventions()
 
     def _conventions(self) -> list[str]:

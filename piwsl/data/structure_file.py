@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.io import read
 
 from piwsl.data.formats.extxyz import is_extxyz, last_frame
+from piwsl.data.names import CELL, label_of, shown
 from piwsl.errors import DataError, not_a_file, reason_of
 from piwsl.structures.files import check_structure
 from piwsl.structures.isotopes import with_isotopes
@@ -49,6 +50,13 @@ def load_structure(path: str | Path) -> Atoms:
     if is_pdb and atoms.pbc.any() and (np.array_equal(atoms.cell.array, np.eye(3)) or not lengths.any()):
         LOGGER.info(f"{path}: CRYST1 of {' x '.join(f'{x:g}' for x in lengths)} angstrom is read as no cell")
         atoms.cell[:], atoms.pbc = 0.0, False
+    if not atoms.cell.array.any():
+        for name in {**atoms.info, **atoms.arrays}:
+            if label_of(name) == CELL:
+                LOGGER.warning(
+                    f"{path}: has no cell, but {shown(name)!r}, which is not read: if it is the cell, state it as the "
+                    "format does (Lattice)"
+                )
     check_structure(atoms, str(path))
     for text in dict.fromkeys(reason_of(entry.message) for entry in caught if entry.category is UserWarning):
         if text.startswith("Wrong number"):  # of values in a line of a CIF file, after which ASE leaves out all atoms

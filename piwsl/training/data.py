@@ -13,7 +13,7 @@ from piwsl.data.census import Census
 from piwsl.data.datasets import dataset, is_dataset
 from piwsl.data.domain import undetermined_energies
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.data.inspect import inspect_frames
+from piwsl.data.inspect import evaluation_warnings, inspect_frames, structure_warnings
 from piwsl.data.lazy import JoinedFrames
 from piwsl.data.read import read_frames
 from piwsl.data.reference_energies import (
@@ -172,6 +172,9 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
     for further in levels:
         result.report.notes.extend(further.notes)
         result.report.warnings.extend(f"level {further.name}: {warning}" for warning in further.report.warnings)
+    others = [("data.test_file", evaluation_warnings(test))] if data.test_file is not None else []
+    others += [("data.unlabeled", structure_warnings(separate))] if separate is not None else []
+    result.report.warnings.extend(f"{key}: {warning}" for key, warnings in others for warning in warnings)
     result.report.warnings.extend(unseen_element_warnings(result))
     result.report.warnings.extend(ignored_charge_warnings(config.model, result.train))
     return result

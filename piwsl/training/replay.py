@@ -5,6 +5,7 @@ computed before the first step, with the reference energies of the run, and are 
 never uses them.
 """
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from ase.data import atomic_masses, chemical_symbols
 from piwsl.compat.torch import torch_bytes
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.inspect import structure_warnings
 from piwsl.data.lazy import JoinedFrames
 from piwsl.data.read import read_frames
 from piwsl.errors import ConfigError, ElementError, RunDirectoryError
@@ -29,6 +31,8 @@ from piwsl.training.config import StartConfig, TrainingConfig
 from piwsl.training.start import start_file
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import ACCELERATION, BOLTZMANN
+
+LOGGER = logging.getLogger(__name__)
 
 TIMESTEP = 0.5  # fs
 FRICTION = 0.01  # 1/fs
@@ -70,6 +74,8 @@ def given_structures(config: TrainingConfig, most: int | None = None) -> FrameSe
     if not isinstance(source, str):
         return None
     frames = read_frames(source, config.data.units)
+    for text in structure_warnings(frames):
+        LOGGER.warning(f"start.replay: {text}")
     known = _known_elements(config.start)
     unknown = sorted(set(frames.elements) - known)
     if unknown:

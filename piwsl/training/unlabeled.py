@@ -98,8 +98,11 @@ def with_unlabeled(
         return train, 0, None, [f"{len(chosen)} frames have no label and are not used: no active loss term needs them"]
     parts = [HiddenLabels(frames.select(chosen))] if len(chosen) else []
     separate = None
+    notes = []
     if source is not None:
-        separate = _read(source, units)
+        separate, is_angstrom = _read(source, units)
+        if is_angstrom and units is not None and units.length != 1.0:
+            notes.append(f"data.unlabeled: {source} is read in angstrom, not in the unit of length of data.units")
         parts.append(HiddenLabels(separate))
     if not parts:
         return train, 0, None, []
@@ -113,14 +116,18 @@ def with_unlabeled(
     share = config.data.unlabeled_share
     note = f"{len(bare)} training frames have no label: they fill {share:.0%} of each batch, for {', '.join(terms)}"
     joined = FrameSet(JoinedFrames([train, bare]), train.source, train.notes, train.files, train.names)
-    return joined, len(bare), separate, [note]
+    return joined, len(bare), separate, [note, *notes]
 
 
-def _read(source: str, units: LabelUnits | None) -> FrameSet:
-    """Read frames, with the units of the training data if the file requires units."""
+def _read(source: str, units: LabelUnits | None) -> tuple[FrameSet, bool]:
+    """Read frames, with the units of the training data if the file requires units.
+
+    Returns:
+        The frames, and whether they were read without these units.
+    """
     try:
-        return read_frames(source)
+        return read_frames(source), True
     except DataError:
         if units is None:
             raise
-        return read_frames(source, units)
+        return read_frames(source, units), False

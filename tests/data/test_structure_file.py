@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import logging
 import lzma
 
 import numpy as np
@@ -81,3 +82,23 @@ def test_another_warning_of_a_reader_is_repeated(tmp_path, caplog):
     path.write_text(path.read_text().replace("  1.00  0.00", "  ????  0.00", 1))
     assert len(load_structure(path)) == 3
     assert caplog.messages == [f"{path}: Length of occupancy array, 2, different from number of atoms 3"]
+
+
+@pytest.mark.parametrize("name", ["cell", "unit_cell", "box"])
+def test_a_cell_of_another_name_is_reported(name, tmp_path, caplog):
+    """A run would treat the crystal as a molecule."""
+    text = f'1\nLattice="3 0 0 0 3 0 0 0 3" {name}="3 3 3"\nCu 0 0 0\n'
+    (tmp_path / "named.xyz").write_text(text)
+    (tmp_path / "other.xyz").write_text(text.replace('Lattice="3 0 0 0 3 0 0 0 3" ', ""))
+    with caplog.at_level(logging.WARNING):
+        assert load_structure(tmp_path / "named.xyz").pbc.all()
+        assert caplog.text == ""
+        assert not load_structure(tmp_path / "other.xyz").pbc.any()
+    assert f"other.xyz: has no cell, but {name!r}, which is not read" in caplog.text
+
+
+def test_names_of_the_format_in_other_letters(tmp_path):
+    (tmp_path / "a.xyz").write_text(
+        '1\nlattice="3 0 0 0 3 0 0 0 3" properties=species:S:1:pos:R:3 PBC="T T T"\nCu 0 0 0\n'
+    )
+    assert load_structure(tmp_path / "a.xyz").cell.lengths().tolist() == [3, 3, 3]

@@ -159,3 +159,17 @@ def test_mistakes_are_one_line(exports, frames, tmp_path):
         piwsl.evaluate(exports.trained(), ["a.xyz", "a.xyz"], progress=False)
     with pytest.raises(ConfigError, match="name at least one data set"):
         piwsl.evaluate(exports.trained(), {}, progress=False)
+
+
+def test_what_the_data_report_warns_of_is_noted(exports, tmp_path):
+    """An error is wrong if the cell, the forces or the units of the file are not what was read."""
+    rows = [f"H {0.7 + 0.01 * place} 0 0 0.1 0 0\nH 0 0 0 -0.1 0 0\n" for place in range(4)]
+    text = "".join(
+        f'2\ncell="9 9 9" energy=-3{i} Properties=species:S:1:pos:R:3:force:R:3\n{r}' for i, r in enumerate(rows)
+    )
+    (tmp_path / "a.xyz").write_text(text)
+    notes = piwsl.evaluate(exports.trained(), tmp_path / "a.xyz", progress=False).notes
+    assert any(note.startswith("warning: 4 of 4 frames have no cell, but 'cell'") for note in notes)
+    assert any(note.startswith("warning: 4 of 4 frames have no forces, but 'force'") for note in notes)
+    unlabeled = [frame("H2O")]
+    assert piwsl.evaluate(exports.trained(), unlabeled, progress=False).notes == ()

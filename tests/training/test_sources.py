@@ -285,6 +285,14 @@ def test_elements_that_only_the_test_frames_have_are_warned_of(small, tmp_path):
     ]
 
 
+def test_the_test_file_has_a_data_report(small, tmp_path):
+    rows = "O 0 0 0 0 0 0\nH 0.96 0 0 0 0 0\nH -0.24 0.93 0 0 0 0\n"
+    (tmp_path / "test.xyz").write_text(f"3\nREF_energy=-2000 Properties=species:S:1:pos:R:3:force:R:3\n{rows}")
+    frames = training_frames(small(f"data.test_file={tmp_path / 'test.xyz'}", "data.test=null"))
+    (warning,) = frames.report.warnings
+    assert warning.startswith("data.test_file: 1 of 1 frames have no forces, but 'force', which is not read")
+
+
 def test_directories_and_patterns_train(small, water_file, tmp_path):
     with np.load(water_file) as archive:
         content = dict(archive)

@@ -13,6 +13,7 @@ from piwsl.training.data import training_frames
 from piwsl.training.loader import BatchShard, SeededOrder, training_order
 from piwsl.training.run import run_training
 from piwsl.training.stored_split import check_unchanged, write_split
+from piwsl.units import BOHR
 from tests.support.molecules import frame
 
 BARE = [frame("H2O", rattle=0.08, seed=100 + seed) for seed in range(12)]
@@ -66,6 +67,22 @@ def test_a_separate_file_whose_labels_are_ignored(small, bare_file, water_file):
     assert len(frames.train.select(range(40)).files) == 1
     plain = training_frames(small())
     assert frames.split == plain.split
+
+
+def test_what_the_separate_file_lacks_is_reported(small, bare_file, water_file, tmp_path):
+    """Its cell may have another name, and its lengths are not in the unit of the training data."""
+    (tmp_path / "bare.xyz").write_text('3\nbox="9 9 9"\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n')
+    report = training_frames(small(f"data.unlabeled={tmp_path / 'bare.xyz'}")).report
+    assert any(text.startswith("data.unlabeled: 1 of 1 frames have no cell, but 'box'") for text in report.warnings)
+    with np.load(water_file) as archive:
+        content = {name: value for name, value in archive.items() if name != "units"}
+    np.savez(
+        tmp_path / "bohr.npz", **{**content, "coords": content["coords"] / BOHR, "forces": content["forces"] * BOHR}
+    )
+    bohr = [f"data.file={tmp_path / 'bohr.npz'}", "data.units=eV, bohr", f"data.unlabeled={bare_file}"]
+    frames = training_frames(small(*bohr))
+    assert np.allclose(frames.train[40].positions, BARE[0].positions, atol=1e-7)
+    assert any("is read in angstrom, not in the unit of length of data.units" in note for note in frames.report.notes)
 
 
 def test_no_term_uses_the_separate_file(small, bare_file):

@@ -1,11 +1,13 @@
 """Public functions that label given structures or sample structures by reference dynamics."""
 
+import logging
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from piwsl.data.frames import FrameSet
+from piwsl.data.inspect import structure_warnings
 from piwsl.data.labeling.dynamics import FRAMES_FILE, SamplingPlan, sample_and_label
 from piwsl.data.labeling.structures import label_frames
 from piwsl.data.read import FrameSource, as_frames, read_frames
@@ -13,6 +15,8 @@ from piwsl.data.systems import Structure, find_structure
 from piwsl.errors import ConfigError, public
 from piwsl.runs.executors import Executor, LocalProcesses
 from piwsl.runs.progress import counting
+
+LOGGER = logging.getLogger(__name__)
 
 
 @public
@@ -56,6 +60,8 @@ def label(
         RunDirectoryError: The directory contains another job.
     """
     frames = as_frames(structures, units)
+    for text in structure_warnings(frames):
+        LOGGER.warning(f"structures: {text}")
     with counting(progress, "frames") as report:
         done = label_frames(frames, method, Path(output), options, executor(workers, scheduler), report)
     notes = tuple(f"frame {index} has no labels: {reason}" for index, reason in done.failures.items())
