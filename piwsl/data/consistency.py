@@ -7,12 +7,14 @@ import numpy as np
 from piwsl.data.census import Census
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.structures.matching import formula_of
-from piwsl.typing import IntArray
+from piwsl.typing import FloatArray, IntArray
 
 _FEWEST = 3  # frames on either side of a gap
 _GAP = 0.5  # eV/atom; isomers and phases of one formula differ by less
 _GAP_TO_WIDTH = 3.0  # of the gap to the range of the energies on either side
 _FEWEST_EQUAL = 5  # equal energies
+_FEWEST_ROUNDED = 10  # different energies
+_COARSE = 9e-4  # eV; rounding of energies to single precision above 8192 eV
 _READ = 2_000  # frames of a file that is read on access
 _DECIMALS = 5  # of compared coordinates, angstrom
 _SAME_ENERGY = 1e-3  # eV
@@ -20,7 +22,7 @@ _MANY_COPIES = 0.01  # of the frames; fewer do not change errors
 
 
 def energy_warnings(census: Census) -> list[str]:
-    """Return warnings about energies at equal formula and charge that are all equal or of two kinds."""
+    """Return warnings about energies at equal formula and charge that are all equal, rounded or of two kinds."""
     labeled = np.flatnonzero(census.has_energy)
     if not len(labeled):
         return []
@@ -31,10 +33,14 @@ def energy_warnings(census: Census) -> list[str]:
     ends = np.flatnonzero(np.diff(inverse.reshape(-1)[order])) + 1
     gaps: list[tuple[float, str]] = []
     equal: list[str] = []
+    rounded: list[tuple[float, str]] = []
     for group in np.split(labeled[order], ends):
         values = np.sort(census.energy[group]) / census.sizes[group[0]]
         if len(values) >= _FEWEST_EQUAL and values[0] == values[-1]:
             equal.append(f"all {len(values)} energies of {_formula(census, group[0])} are equal")
+        step = _rounding(np.unique(census.energy[group]))
+        if step:
+            rounded.append((step, f"energies of {_formula(census, group[0])} are multiples of {step:.3g} eV apart"))
         steps = np.diff(values)[_FEWEST - 1 : len(values) - _FEWEST]
         if not len(steps):
             continue
@@ -45,9 +51,23 @@ def energy_warnings(census: Census) -> list[str]:
             text = f"energies of {_formula(census, group[0])} in two groups of {counts} frames, {gap:.3g} eV/atom apart"
             gaps.append((gap, text))
     warnings = [f"{equal[0]}{_more(equal)}: check that they belong to these structures"] if equal else []
+    if rounded:
+        warnings.append(
+            f"{max(rounded)[1]}{_more(rounded)}: they have lost digits, as in single precision or by a format with few "
+            "decimals: store them in double precision"
+        )
     if gaps:
         warnings.append(f"{max(gaps)[1]}{_more(gaps)}: check that all are total energies at the same level of theory")
     return warnings
+
+
+def _rounding(energies: FloatArray) -> float:
+    """Return the step of which all differences of ascending energies (n,) are multiples, eV; 0 if it is negligible."""
+    differences = np.diff(energies)
+    if len(differences) < _FEWEST_ROUNDED or (step := float(differences.min())) < _COARSE:
+        return 0.0
+    multiples = differences / step
+    return step if np.abs(multiples - np.round(multiples)).max() < 1e-3 else 0.0
 
 
 def _formula(census: Census, index: int) -> str:

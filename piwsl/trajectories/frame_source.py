@@ -8,6 +8,7 @@ import numpy as np
 from ase.data import atomic_masses
 
 from piwsl.data.frames import FrameSet
+from piwsl.data.names import CELL
 from piwsl.errors import DataError
 from piwsl.structures.cells import complete_cells
 from piwsl.structures.files import FARTHEST_POSITION
@@ -17,6 +18,7 @@ from piwsl.typing import FloatArray, IntArray
 
 # Exceptions of mdtraj's readers for files in another format than their suffix.
 READ_ERRORS = (OSError, ValueError, RuntimeError, TypeError, KeyError, IndexError, EOFError, AttributeError)
+_MIXED = "some frames have a cell and others do not: use a trajectory of a single system"
 Progress = Callable[[int, int], None]  # called with (frames read, total frames)
 # Positions (frames, atoms, 3) and cells (frames, 3, 3), angstrom; None without cells.
 Piece = tuple[FloatArray, FloatArray | None]
@@ -76,8 +78,8 @@ class FrameSource:
 
     @classmethod
     def of_frames(cls, frames: FrameSet, name: object, progress: Progress | None = None) -> "FrameSource":
-        """Create a source from unordered frames; reading raises a `DataError` if the molecules differ."""
-        species = frames[0].species
+        """Create a source from unordered frames; reading raises a `DataError` if molecules or periodicity differ."""
+        species, is_periodic = frames[0].species, any(frames[0].pbc)
 
         def read() -> Iterator[Piece]:
             for first in range(0, len(frames), PIECE):
@@ -87,10 +89,13 @@ class FrameSource:
                         raise DataError(
                             f"{name}: frames 0 and {index} are different molecules: use a reference of one molecule"
                         )
-                cells = np.stack([frame.cell for frame in chosen]) if all(any(f.pbc) for f in chosen) else None
+                    if any(frame.pbc) != is_periodic:
+                        raise DataError(f"{name}: {_MIXED}")
+                cells = np.stack([frame.cell for frame in chosen]) if is_periodic else None
                 yield np.stack([frame.positions for frame in chosen]), None if cells is None else complete_cells(cells)
 
-        return cls(species, len(frames), None, read, progress=progress)
+        notes = tuple(frames.names.warnings((CELL,)))
+        return cls(species, len(frames), None, read, notes, progress)
 
     def pieces(self, stop: int | None = None) -> Iterator[tuple[int, FloatArray]]:
         """Yield the index of the first frame and the positions (f, atoms, 3), angstrom, of each piece.
@@ -201,7 +206,7 @@ def unwrapped(source: FrameSource) -> FrameSource:
         unwrap = Unwrapper()
         for positions, cells in source.read():
             if cells is None:
-                raise DataError("some frames have a cell and others do not: use a trajectory of a single system")
+                raise DataError(_MIXED)
             cells = np.asarray(cells, dtype=np.float64)
             yield unwrap(positions, cells), cells
 

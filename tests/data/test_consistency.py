@@ -43,6 +43,19 @@ def test_equal_energies():
     assert "all 8 energies of CH4O are equal" in warnings(frames)
 
 
+@pytest.mark.parametrize(
+    ("change", "step"),
+    [(lambda energy: float(np.float32(energy - 17600.0)), 0.00195), (lambda energy: round(energy - 99.0, 2), 0.01)],
+)
+def test_energies_that_have_lost_digits(change, step):
+    """Single precision of a total energy, and few decimals."""
+    frames = labeled(count=40)
+    assert "lost digits" not in warnings(frames)
+    rounded = [replace(one, energy=change(one.energy)) for one in frames]
+    assert f"energies of CH4O are multiples of {step:.3g} eV apart: they have lost digits" in warnings(rounded)
+    assert "lost digits" not in warnings([replace(one, energy=float(np.float32(one.energy))) for one in frames])
+
+
 def test_copies(tmp_path):
     frames = labeled()
     assert "copies" not in warnings(frames)

@@ -1,6 +1,7 @@
 """Frames in pieces, of every kind of source."""
 
 import tracemalloc
+from dataclasses import replace
 
 import mdtraj
 import numpy as np
@@ -12,6 +13,7 @@ from ase.io import write
 from piwsl.analysis.quantities.distances import distance_histogram
 from piwsl.analysis.reference import Reference
 from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.read import read_frames
 from piwsl.errors import DataError
 from piwsl.trajectories.dcd import cell_vectors
 from piwsl.trajectories.decoding import PIECE
@@ -142,3 +144,18 @@ def test_h_of_r_of_elements_adds_up_to_that_of_all(runs, positions):
     np.testing.assert_array_equal(
         found.by_kind["H-H"].blocks.total, distance_histogram(positions[:, chosen]).blocks.total
     )
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_frames_with_and_without_a_cell_are_no_reference(order):
+    cell = Frame(np.array([29]), np.zeros((1, 3)), 0.0, np.zeros((1, 3)), cell=3.0 * np.eye(3), pbc=(True, True, True))
+    frames = [cell, replace(cell, cell=np.zeros((3, 3)), pbc=(False, False, False))]
+    source = FrameSource.of_frames(FrameSet([frames[place] for place in order]), "mine")
+    with pytest.raises(DataError, match="mine: some frames have a cell and others do not"):
+        list(source.pieces())
+
+
+def test_a_cell_of_another_name_in_a_reference_is_noted(tmp_path):
+    (tmp_path / "a.xyz").write_text('1\nbox="3 3 3"\nCu 0 0 0\n')
+    (note,) = FrameSource.of_frames(read_frames(tmp_path / "a.xyz"), "mine").notes
+    assert note.startswith("1 of 1 frames have no cell, but 'box', which is not read")
