@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from piwsl.data.names import INITIAL_CHARGES
 from piwsl.errors import ConfigError, DataError, quoted
 from piwsl.typing import IntArray
 
@@ -24,6 +25,7 @@ UNPAIRED_NAMES = (UNPAIRED, "num_unpaired_electrons")
 MULTIPLICITY_NAMES = ("multiplicity", "spin_multiplicity")
 SPIN = "spin"
 NAMES = (*CHARGE_NAMES, *UNPAIRED_NAMES, *MULTIPLICITY_NAMES, SPIN)
+_NEUTRAL = 0.5  # e; sums of partial charges are rounded
 LARGEST = 100  # largest absolute charge (e), and largest number of unpaired electrons
 
 NOT_STATED = math.nan
@@ -132,6 +134,14 @@ def charge_of(atoms: Atoms, where: str = "structure") -> ChargeSpin:
         DataError: See `stated_charge`.
     """
     return stated_charge(atoms.info, atoms.numbers, where) if atoms.info else NO_CHARGE
+
+
+def lacks_charge(named: Mapping[str, Any], stated: ChargeSpin) -> bool:
+    """Return whether the initial charges of the atoms have a sum, and the structure states no charge."""
+    charges = named.get(INITIAL_CHARGES)
+    if not math.isnan(stated.charge) or not isinstance(charges, np.ndarray) or charges.dtype.kind not in "fiu":
+        return False
+    return bool(abs(charges.sum()) > _NEUTRAL)
 
 
 def with_charge(atoms: Atoms, stated: ChargeSpin) -> Atoms:

@@ -10,7 +10,7 @@ from piwsl.data.census import Census
 from piwsl.data.consistency import Repeats, energy_warnings, survey_repeats
 from piwsl.data.energy_work import EnergyWork, compare_energies_and_work
 from piwsl.data.frames import FrameSet
-from piwsl.data.names import CELL, FoundNames
+from piwsl.data.names import STRUCTURE, FoundNames
 from piwsl.data.plausibility import WRONG_SIGN, StressReport, survey_geometry, survey_stresses
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import HARTREE
@@ -170,9 +170,9 @@ def evaluation_warnings(frames: FrameSet) -> list[str]:
 
 
 def structure_warnings(frames: FrameSet) -> list[str]:
-    """Return the warnings about structures without regard to labels: their cell and smallest distance."""
+    """Return the warnings about structures without regard to labels: cell, charge, smallest distance."""
     smallest = survey_geometry(frames).smallest_distance
-    return [*frames.names.warnings((CELL,)), *_distance_warnings(smallest, int(frames.census.sizes.max()))]
+    return [*frames.names.warnings(STRUCTURE), *_distance_warnings(smallest, int(frames.census.sizes.max()))]
 
 
 def survey_spreads(frames: FrameSet) -> SpreadReport | None:

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 LABELS = ("energy", "forces", "stress")
-CELL = "cell"
+CELL, CHARGE = "cell", "charge"
+STRUCTURE = (CELL, CHARGE)
+INITIAL_CHARGES = "initial_charges"  # charges of the atoms; calculators of ASE take their sum as the total charge
 _WORDS = {
     "energy": {"energy", "energies", "e", "en", "ene", "etot", "toten", "energie"},
     "forces": {"force", "forces", "f", "frc", "gradient", "gradients", "grad", "grads"},
@@ -36,7 +38,9 @@ _SHOWN = 12  # names in a line of the report
 
 
 def label_of(name: str) -> str | None:
-    """Return what a name suggests: a label (energy, forces, stress) or the cell; None if it suggests neither."""
+    """Return what a name suggests: a label (energy, forces, stress), the cell or the charge; None if it is neither."""
+    if name == INITIAL_CHARGES:
+        return CHARGE
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
     words = set(re.split(r"[^a-z]+", re.sub(r"unit[^a-z]?cell", "cell", text)))
     if words & _OTHER:
@@ -52,7 +56,7 @@ class FoundNames:
         frames: Number of frames examined.
         read: Names that were read.
         unread: Names that were not read.
-        overlooked: Unread names that look like a label or a cell missing from the same frames.
+        overlooked: Unread names that look like a label, cell or charge missing from the same frames.
     """
 
     frames: int = 0
@@ -69,7 +73,7 @@ class FoundNames:
             lines.append(f"names not read     {self._listed(self.unread)}")
         return lines
 
-    def warnings(self, kinds: Sequence[str] = (*LABELS, CELL)) -> list[str]:
+    def warnings(self, kinds: Sequence[str] = (*LABELS, *STRUCTURE)) -> list[str]:
         """Return a warning for each value of these kinds that may have been overlooked."""
         return [
             f"{count} of {self.frames} frames have no {label_of(name)}, but {name!r}, which is not read: "
@@ -114,6 +118,8 @@ _HINT = {
 def _advice(name: str) -> str:
     """Return what to do if a name that was not read is the label or the cell that it suggests."""
     label = str(label_of(name))
+    if label == CHARGE:
+        return "their sum is not zero, and the structure is read without a charge: state the total charge as 'charge'"
     if label == CELL:
         return "if it is the cell, the structure is read as a molecule: state the cell as the format does (Lattice)"
     return f"rename it to REF_{label} if it is that label{_HINT.get(label, '')}"
@@ -140,7 +146,8 @@ class NameCount:
         Args:
             found: Names in the file, except names that describe the structure itself.
             read: Names among ``found`` that were read.
-            labels: Labels (energy, forces, stress) of the frame, and ``cell`` if it has a cell.
+            labels: Labels (energy, forces, stress) of the frame, ``cell`` if it has a cell, and ``charge`` if
+                it states a charge or needs none.
             readings: Further names that were read, with the convention of their values if the name leaves it open.
         """
         self.frames += 1

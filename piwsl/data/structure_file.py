@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import read
 
+from piwsl.data.charges import charge_of, lacks_charge
 from piwsl.data.formats.extxyz import is_extxyz, last_frame
 from piwsl.data.names import CELL, label_of, shown
 from piwsl.errors import DataError, not_a_file, reason_of
@@ -57,6 +58,11 @@ def load_structure(path: str | Path) -> Atoms:
                     f"{path}: has no cell, but {shown(name)!r}, which is not read: if it is the cell, state it as the "
                     "format does (Lattice)"
                 )
+    if lacks_charge(atoms.arrays, charge_of(atoms, str(path))):
+        LOGGER.warning(
+            f"{path}: 'initial_charges' are not read and have a sum of {atoms.get_initial_charges().sum():+g} e, but "
+            "the structure states no charge: a network that takes a charge needs it as 'charge'"
+        )
     check_structure(atoms, str(path))
     for text in dict.fromkeys(reason_of(entry.message) for entry in caught if entry.category is UserWarning):
         if text.startswith("Wrong number"):  # of values in a line of a CIF file, after which ASE leaves out all atoms

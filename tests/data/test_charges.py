@@ -1,5 +1,7 @@
 """Charge and spin of structures: conventions, file formats, the report."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,9 @@ from ase.io import write
 from piwsl.data.batch import collate
 from piwsl.data.charges import given_charge, stated_charge
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.data.inspect import inspect_frames
+from piwsl.data.inspect import inspect_frames, structure_warnings
 from piwsl.data.read import read_frames
+from piwsl.data.structure_file import load_structure
 from piwsl.data.write import write_frames
 from piwsl.errors import ConfigError, DataError
 
@@ -171,3 +174,23 @@ def test_a_spin_in_words_is_not_read(tmp_path):
     frames = read_frames(tmp_path / "a.xyz")
     assert "spin" in frames.names.unread
     assert not frames[0].states_charge
+
+
+@pytest.mark.parametrize("suffix", [".extxyz", ".traj"])
+def test_initial_charges_whose_sum_is_no_stated_charge_are_reported(tmp_path, suffix, caplog):
+    """Calculators of ASE, such as that of tblite, take their sum as the total charge."""
+    atoms = molecule("H2O")
+    for name, charges, info in (
+        ("ion", [0.6, 0.2, 0.2], {}),
+        ("neutral", [-0.8, 0.4, 0.4], {}),
+        ("stated", [0.6, 0.2, 0.2], {"charge": 1}),
+    ):
+        atoms.set_initial_charges(charges)
+        atoms.info = info
+        path = tmp_path / f"{name}{suffix}"
+        write(path, atoms)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            load_structure(path)
+        texts = [*structure_warnings(read_frames(path)), caplog.text]
+        assert ["'initial_charges'" in text for text in texts if text] == [True] * 2 * (name == "ion"), texts

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from piwsl.data.charges import ChargeSpin
+from piwsl.data.charges import ChargeSpin, lacks_charge
 from piwsl.data.formats.labels import RawLabels
 from piwsl.data.frames import Frame
-from piwsl.data.names import CELL, NameCount
+from piwsl.data.names import CELL, CHARGE, NameCount
 
 
 class LabelCounter:
@@ -34,7 +34,7 @@ class LabelCounter:
             stated: Charge and spin of the frame.
         """
         has = {"energy": frame.has_energy, "forces": frame.has_forces, "stress": bool(np.isfinite(frame.stress).all())}
-        has[CELL] = bool(frame.cell.any())
+        has[CELL], has[CHARGE] = bool(frame.cell.any()), not lacks_charge(found, stated)
         self.count.add(
             found, [*labels.names, *agreeing], [name for name, known in has.items() if known], stated.readings
         )

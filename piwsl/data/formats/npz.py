@@ -14,7 +14,7 @@ from piwsl.data.formats.labels import KIND_KEY, atomic_numbers_of, check_frame, 
 from piwsl.data.formats.stated_units import check_stated_units
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import UnknownLayoutError
-from piwsl.data.names import CELL, FoundNames, NameCount, label_of, shown
+from piwsl.data.names import CELL, STRUCTURE, FoundNames, NameCount, label_of, shown
 from piwsl.errors import ConfigError, DataError, quoted
 from piwsl.runs.untrusted import TooLargeError, check_archive, check_count, reading
 from piwsl.typing import FloatArray
@@ -61,7 +61,7 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
         {"units", "e_unit", "r_unit", KIND_KEY, *agreeing, *SPREADS} & arrays.keys()
     )
     count = NameCount()
-    labels = [CELL, *(label for label, key in zip(("energy", "forces"), keys[2:], strict=True) if key in arrays)]
+    labels = [*STRUCTURE, *(label for label, key in zip(("energy", "forces"), keys[2:], strict=True) if key in arrays)]
     readings = {name: convention for one in stated for name, convention in one.readings}
     count.add([key for key in arrays if key not in keys[:2]], read, labels, readings.items())
     names_found = count.names()
