@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from piwsl.data.charges import NAMES
+from piwsl.data.names import label_of
 from piwsl.errors import quoted
 from piwsl.runs.untrusted import parse_json
 
@@ -52,14 +54,24 @@ def parse_comment(comment: str) -> dict[str, Any]:
     """Parse the comment line of a frame into names and values, as ASE does.
 
     Raises:
-        ValueError: A value that calls itself JSON is not.
+        ValueError: A value that calls itself JSON is not, or a label, cell or charge has two values.
     """
     values: dict[str, Any] = {}
+    texts: dict[str, str] = {}
     for match in _PAIR.finditer(comment):
         key = _QUOTES.sub(_unquoted, match[1])
         value = match[2]
+        if value is not None and texts.setdefault(key, value) != value and _matters(key):
+            raise ValueError(
+                f"{quoted(key)} has two values, {quoted(texts[key])} and {quoted(value)}: keep one of them"
+            )
         values[key] = True if value is None else _value(_QUOTES.sub(_unquoted, value))
     return values
+
+
+def _matters(name: str) -> bool:
+    """Return whether a name belongs to a label, the structure or the charge."""
+    return label_of(name) is not None or name in (*_NAMES.values(), *NAMES)
 
 
 def _unquoted(match: re.Match[str]) -> str:

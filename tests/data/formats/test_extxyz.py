@@ -108,6 +108,14 @@ def test_a_name_of_the_format_in_two_ways(tmp_path):
         frames_of(tmp_path, one('Lattice="4 0 0 0 4 0 0 0 4" lattice="5 0 0 0 5 0 0 0 5"'))
 
 
+@pytest.mark.parametrize("name", ["REF_energy", "energy", "Lattice", "charge", "dft_forces"])
+def test_two_values_of_one_name(tmp_path, name):
+    """ASE reads the last one."""
+    with pytest.raises(DataError, match=f"line 2 is not a comment line of extended XYZ .'{name}' has two values"):
+        frames_of(tmp_path, one(f"{name}=-1 {PLAIN} {name}=-2"))
+    assert len(frames_of(tmp_path, one(f"REF_energy=-1 {PLAIN} REF_energy=-1 note=a note=b word word"))) == 1
+
+
 @pytest.mark.parametrize("name", ["cell", "box", "CELL(abcABC):", "unit_cell", "lattice_vectors"])
 def test_a_cell_of_another_name_is_reported(tmp_path, name):
     frames = frames_of(tmp_path, one(f'{PLAIN} {name}="4 4 4"' if ":" not in name else f"# {name} 4 4 4 90 90 90"))
