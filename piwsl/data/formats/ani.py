@@ -16,7 +16,7 @@ import numpy as np
 
 from piwsl.data.formats.hdf5 import check_stored, open_hdf5, opened, plain_array
 from piwsl.data.formats.labels import RawLabels, atomic_numbers_of, labeled_frame
-from piwsl.data.formats.stated_units import differs, stated_factors
+from piwsl.data.formats.stated_units import differs, stated_factors, text_of
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess
 from piwsl.data.names import FoundNames, shown
@@ -172,8 +172,8 @@ def _check_unit(path: Path, where: str, array: Any, units: LabelUnits) -> None:
     """Raise an error if an array states a unit other than the unit it is read with."""
     what = "length" if where.endswith(POSITIONS) else "energy" if where.endswith(".energy") else "force"
     for key in ("unit", "units"):
-        stated = array.attrs.get(key)
-        for name, factor in stated_factors(what, stated).items() if isinstance(stated, str) else ():
+        stated = text_of(array.attrs[key]) if key in array.attrs else None
+        for name, factor in stated_factors(what, stated).items() if stated is not None else ():
             if differs(name, factor, units):
                 raise DataError(
                     f"{path}: {where} is in {quoted(stated)}: give the units of the file, units='ENERGY, LENGTH'"

@@ -11,7 +11,7 @@ import numpy as np
 
 from piwsl.data.charges import CHARGE, NAMES, NO_CHARGE, UNPAIRED, ChargeSpin, stated_charge
 from piwsl.data.formats.labels import KIND_KEY, atomic_numbers_of, check_frame, checked_spread, shown_kind
-from piwsl.data.formats.stated_units import check_stated_units
+from piwsl.data.formats.stated_units import check_stated_units, text_of
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import UnknownLayoutError
 from piwsl.data.names import CELL, STRUCTURE, FoundNames, NameCount, label_of, shown
@@ -53,7 +53,7 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
         _check_shapes(path, arrays[keys[0]].shape, arrays[keys[1]].shape, keys)
         units = _units(path, arrays, units)
         _check_no_cell(path, arrays)
-        texts = {key: text for key, array in arrays.items() if (text := _text(array)) is not None}
+        texts = {key: text for key, array in arrays.items() if (text := text_of(array)) is not None}
         agreeing = check_stated_units(path, None, texts, units)
         stated = _charges(path, arrays, keys)
         frames = _frames(path, arrays, keys, units, stated)
@@ -116,7 +116,7 @@ def _units(path: Path, arrays: dict[str, FloatArray], named: LabelUnits | None) 
     if stated is None and named is None:
         raise DataError(f"{path}: contains no units: give them, such as units='kcal/mol, angstrom'")
     if stated is not None and named not in (None, stated):
-        text = ", ".join(str(_text(arrays[key])) for key in ("units", "e_unit", "r_unit") if key in arrays)
+        text = ", ".join(str(text_of(arrays[key])) for key in ("units", "e_unit", "r_unit") if key in arrays)
         raise DataError(f"{path}: contains its units, {quoted(text)}: leave out units, or give the same units")
     units = stated or named
     assert units is not None
@@ -130,20 +130,12 @@ def _stated_units(arrays: dict[str, FloatArray]) -> LabelUnits | None:
         ConfigError: A unit is unknown.
     """
     keys = [key for key in ("units", "e_unit", "r_unit") if key in arrays]
-    texts = {key: str(arrays[key][()]) if (text := _text(arrays[key])) is None else text for key in keys}
+    texts = {key: str(arrays[key][()]) if (text := text_of(arrays[key])) is None else text for key in keys}
     if "units" in texts:
         return parse_units(texts["units"])
     if "e_unit" not in texts:
         return None
     return LabelUnits(energy_unit(texts["e_unit"]), length_unit(texts.get("r_unit", "angstrom")))
-
-
-def _text(array: FloatArray) -> str | None:
-    """Return the text in an array of one text, as Unicode or bytes, or of equal texts; None for other arrays."""
-    if array.dtype.kind not in "US" or not array.size or (array != array.flat[0]).any():
-        return None
-    text = array.flat[0]
-    return (text.decode(errors="replace") if isinstance(text, bytes) else str(text)).strip()
 
 
 def _check_no_cell(path: Path, arrays: dict[str, FloatArray]) -> None:

@@ -17,7 +17,7 @@ from piwsl.data.census import Census, CompositionTable
 from piwsl.data.charges import CHARGE, UNPAIRED, stated_charge
 from piwsl.data.formats.hdf5 import check_stored, open_hdf5, opened, plain_array
 from piwsl.data.formats.labels import EV_ANGSTROM, KIND_KEY, check_frame, checked_spread, shown_kind
-from piwsl.data.formats.stated_units import check_stated_units
+from piwsl.data.formats.stated_units import check_stated_units, text_of
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess
 from piwsl.data.names import FoundNames, shown
@@ -250,7 +250,7 @@ def _checked_count(path: Path, file: "h5py.File") -> int:
                 "units="
             )
         for key, unit in array.attrs.items():
-            if key.lower() in ("unit", "units") and (not isinstance(unit, str) or unit != known.unit):
+            if key.lower() in ("unit", "units") and text_of(unit) != known.unit:
                 raise DataError(
                     f"{path}: {name} states the unit {quoted(unit)}, but packed files use {known.unit or 'no unit'}: "
                     "convert the original file with units="

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from piwsl.errors import ConfigError, DataError, quoted
 from piwsl.units import BAR, LabelUnits, energy_unit, length_unit, parse_units
 
@@ -39,9 +41,10 @@ def check_stated_units(path: Path, index: int | None, named: Mapping[str, Any], 
     """
     where = f"{path}: " if index is None else f"{path}: frame {index}: "
     agreeing = []
-    for name, value in named.items():
-        match = _UNIT_NAME.fullmatch(str(name)) if isinstance(value, str) else None
-        if match is None:
+    for name, stored in named.items():
+        match = _UNIT_NAME.fullmatch(str(name))
+        value = None if match is None else text_of(stored)
+        if match is None or value is None:
             continue
         what = (match["what"] or "").lower().strip("_")
         stated = stated_factors(what, value)
@@ -58,6 +61,17 @@ def check_stated_units(path: Path, index: int | None, named: Mapping[str, Any], 
         if stated:
             agreeing.append(str(name))
     return agreeing
+
+
+def text_of(value: Any) -> str | None:
+    """Return a text that a file stores as Unicode, as bytes, or as an array of equal texts; None for other values."""
+    array = np.asarray(value)
+    if array.dtype.kind == "O" and array.size and all(isinstance(text, str | bytes) for text in array.flat):
+        array = np.array([text_of(text) for text in array.flat])
+    if array.dtype.kind not in "US" or not array.size or (array != array.flat[0]).any():
+        return None
+    text = array.flat[0]
+    return (text.decode(errors="replace") if isinstance(text, bytes) else str(text)).strip()
 
 
 def differs(quantity: str, factor: float, units: LabelUnits) -> bool:

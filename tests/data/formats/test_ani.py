@@ -1,5 +1,6 @@
 """The layout of the ANI-1x release."""
 
+import h5py
 import numpy as np
 import pytest
 
@@ -32,6 +33,15 @@ def test_another_level_of_theory(tmp_path):
     assert [frame.energy for frame in frames] == [-1.5 * HARTREE] * 2
     assert not frames[0].has_forces
     assert "7 of 9 conformers have no ccsd(t)_cbs label" in frames.notes[0]
+
+
+@pytest.mark.parametrize("unit", ["kcal/mol", np.bytes_("kcal/mol"), [np.bytes_("kcal/mol")]])
+def test_units_that_the_file_states_in_any_form_of_text(tmp_path, unit):
+    write_ani(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["CH4/wb97x_dz.energy"].attrs["units"] = unit
+    with pytest.raises(DataError, match="is in 'kcal/mol': give the units of the file"):
+        read_frames(tmp_path / "a.h5")
 
 
 def test_other_units(tmp_path):

@@ -289,6 +289,10 @@ def changed_hdf5(path, change):
         (lambda h5py, file: file["energy"].attrs.__setitem__("units", "hartree"), "energy states the unit 'hartree'"),
         (lambda h5py, file: file["energy"].attrs.__delitem__("unit"), "energy states no unit, but packed files use eV"),
         (lambda h5py, file: file.attrs.__setitem__("units", "hartree, bohr"), "its attributes state units other than"),
+        (
+            lambda h5py, file: file.attrs.__setitem__("units", np.bytes_("hartree, bohr")),
+            "its attributes state units other than",
+        ),
         (lambda h5py, file: (file.__delitem__("energy"), file.create_group("energy")), "energy is not an array"),
         (lambda h5py, file: (file.__delitem__("pbc"), file.__setitem__("pbc", 1)), "pbc is not an array"),
         (lambda h5py, file: file.attrs.__setitem__("version", "x" * 3000), "packed format xxx"),
