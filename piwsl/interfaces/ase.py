@@ -1,5 +1,6 @@
 """ASE calculator for exported and trained potentials."""
 
+import logging
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -13,7 +14,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from piwsl.data.charges import NO_CHARGE, ChargeSpin, charge_of, given_charge, with_charge
+from piwsl.data.charges import NO_CHARGE, ChargeSpin, charge_of, given_charge, lacks_charge, with_charge
 from piwsl.data.domain import CLOSER, check_domain
 from piwsl.errors import ConfigError, public
 from piwsl.export.evaluation import BoundPotential, bind, check_given_charge
@@ -22,6 +23,8 @@ from piwsl.export.loading import model_files, open_ensemble, open_model
 from piwsl.structures.cells import periodic_directions
 from piwsl.structures.close_pairs import ClosePairs
 from piwsl.structures.files import check_finite, check_reach
+
+LOGGER = logging.getLogger(__name__)
 
 
 class PiwslCalculator(Calculator):
@@ -157,6 +160,11 @@ class PiwslCalculator(Calculator):
             or stated != self._stated
         ):
             self._check_domain(with_charge(structure, stated))
+            if self.potential.takes_charge and lacks_charge(structure.arrays, stated):
+                LOGGER.warning(
+                    f"the structure has initial charges with a sum of {structure.get_initial_charges().sum():+g} e, "
+                    "which are not read: state the total charge as atoms.info['charge'] or charge="
+                )
             self._close = self._close_pairs(structure)
             self._bound = bind(self.potential, structure.numbers, periodic_directions(structure), stated)
             self._last, self._stated = structure.copy(), stated

@@ -67,6 +67,19 @@ def test_the_calculator_reads_the_info_of_atoms(files):
         atoms.get_potential_energy()
 
 
+def test_initial_charges_are_not_the_charge_of_a_structure(files, caplog):
+    """Other calculators take their sum, such as that of tblite."""
+    for file, info, warns in (("charged.pt", {}, True), ("charged.pt", {"charge": 1}, False), ("plain.pt", {}, False)):
+        atoms = frame("H2O").atoms()
+        atoms.info = info
+        atoms.set_initial_charges([0.4, 0.3, 0.3])
+        atoms.calc = PiwslCalculator(files / file)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            atoms.get_potential_energy()
+        assert ("initial charges with a sum of +1 e, which are not read" in caplog.text) == warns, (file, info)
+
+
 @pytest.mark.slow
 def test_arguments_of_the_calculator_take_precedence(files):
     atoms = frame("H2O").atoms()
