@@ -14,7 +14,7 @@ from ase.geometry import cell_to_cellpar
 from piwsl.errors import DataError
 from piwsl.structures.cells import cell_vectors
 from piwsl.trajectories.decoding import piece_ranges
-from piwsl.trajectories.frame_source import Piece, TrajectoryFile, checked_cells, cut_note
+from piwsl.trajectories.frame_source import MIXED_CELLS, Piece, TrajectoryFile, checked_cells, cut_note
 from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.trajectories.orientation import oriented
 from piwsl.typing import FloatArray
@@ -105,8 +105,11 @@ class DcdFile:
         records = self._records(first, last)["cell"]
         # a, gamma, b, beta, alpha, c; angles in degrees, or as cosines (CHARMM, NAMD, OpenMM).
         lengths, angles = records[:, [0, 2, 5]].astype(np.float64), records[:, [4, 3, 1]].astype(np.float64)
-        if not (lengths > 0).any(axis=1).all():
+        periodic = (lengths > 0).any(axis=1)
+        if not periodic.any():
             return None
+        if not periodic.all():
+            raise DataError(f"{self.path}: {MIXED_CELLS}")
         cosines = np.abs(angles).max(axis=1) <= 1.0
         angles[cosines] = np.degrees(np.arccos(angles[cosines]))
         return checked_cells(self.path, cell_vectors(lengths, angles))

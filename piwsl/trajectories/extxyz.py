@@ -14,7 +14,7 @@ from ase.io.extxyz import read_xyz
 
 from piwsl.errors import DataError, reason_of
 from piwsl.trajectories.decoding import PIECE
-from piwsl.trajectories.frame_source import Piece, TrajectoryFile, checked_cells, cut_note
+from piwsl.trajectories.frame_source import MIXED_CELLS, Piece, TrajectoryFile, checked_cells, cut_note
 from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.typing import FloatArray, IntArray
 
@@ -80,7 +80,9 @@ class ExtxyzFile:
             DataError: A frame cannot be read.
         """
         for structures in self._pieces():
-            periodic = all(atoms.pbc.any() for atoms in structures)
+            periodic = bool(structures[0].pbc.any())
+            if any(bool(atoms.pbc.any()) != periodic for atoms in structures):
+                raise DataError(f"{self.path}: {MIXED_CELLS}")
             cells = checked_cells(self.path, np.stack([atoms.cell.array for atoms in structures])) if periodic else None
             with np.errstate(over="ignore"):  # infinite, as such positions are in the other formats
                 positions = np.stack([atoms.positions for atoms in structures]).astype(np.float32)

@@ -18,7 +18,7 @@ from piwsl.typing import FloatArray, IntArray
 
 # Exceptions of mdtraj's readers for files in another format than their suffix.
 READ_ERRORS = (OSError, ValueError, RuntimeError, TypeError, KeyError, IndexError, EOFError, AttributeError)
-_MIXED = "some frames have a cell and others do not: use a trajectory of a single system"
+MIXED_CELLS = "some frames have a cell and others do not: use a trajectory of a single system"
 Progress = Callable[[int, int], None]  # called with (frames read, total frames)
 # Positions (frames, atoms, 3) and cells (frames, 3, 3), angstrom; None without cells.
 Piece = tuple[FloatArray, FloatArray | None]
@@ -90,7 +90,7 @@ class FrameSource:
                             f"{name}: frames 0 and {index} are different molecules: use a reference of one molecule"
                         )
                     if any(frame.pbc) != is_periodic:
-                        raise DataError(f"{name}: {_MIXED}")
+                        raise DataError(f"{name}: {MIXED_CELLS}")
                 cells = np.stack([frame.cell for frame in chosen]) if is_periodic else None
                 yield np.stack([frame.positions for frame in chosen]), None if cells is None else complete_cells(cells)
 
@@ -206,7 +206,7 @@ def unwrapped(source: FrameSource) -> FrameSource:
         unwrap = Unwrapper()
         for positions, cells in source.read():
             if cells is None:
-                raise DataError(_MIXED)
+                raise DataError(MIXED_CELLS)
             cells = np.asarray(cells, dtype=np.float64)
             yield unwrap(positions, cells), cells
 

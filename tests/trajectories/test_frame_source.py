@@ -159,3 +159,18 @@ def test_a_cell_of_another_name_in_a_reference_is_noted(tmp_path):
     (tmp_path / "a.xyz").write_text('1\nbox="3 3 3"\nCu 0 0 0\n')
     (note,) = FrameSource.of_frames(read_frames(tmp_path / "a.xyz"), "mine").notes
     assert note.startswith("1 of 1 frames have no cell, but 'box', which is not read")
+
+
+@pytest.mark.parametrize("name", ["a.extxyz", "a.dcd"])
+def test_trajectories_whose_cell_comes_and_goes_are_refused(tmp_path, name):
+    """One frame without a cell made the crystal a molecule."""
+    cells = [np.array([9.0, 9.0, 9.0]), np.zeros(3)]
+    if name == "a.extxyz":
+        frames = [Atoms("Cu", cell=cell, pbc=cell.any(), info={"time_fs": float(k)}) for k, cell in enumerate(cells)]
+        write(tmp_path / name, frames)
+    else:
+        with mdtraj.formats.DCDTrajectoryFile(str(tmp_path / name), "w") as file:
+            for cell in cells:
+                file.write(np.zeros((1, 1, 3), dtype=np.float32), cell_lengths=cell, cell_angles=np.full(3, 90.0))
+    with pytest.raises(DataError, match=f"{name}: some frames have a cell and others do not"):
+        list(open_trajectory(tmp_path / name).source(np.array([29])).pieces())
