@@ -64,7 +64,9 @@ def load_structure(path: str | Path) -> Atoms:
             "the structure states no charge: a network that takes a charge needs it as 'charge'"
         )
     check_structure(atoms, str(path))
-    for text in dict.fromkeys(reason_of(entry.message) for entry in caught if entry.category is UserWarning):
+    for text in dict.fromkeys(
+        reason_of(UserWarning(entry.message)) for entry in caught if entry.category is UserWarning
+    ):
         if text.startswith("Wrong number"):  # of values in a line of a CIF file, after which ASE leaves out all atoms
             raise DataError(f"{path}: {text}: correct the line")
         LOGGER.warning(f"{path}: {text}")
