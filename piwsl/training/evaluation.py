@@ -294,7 +294,7 @@ def _evaluated(
     whole = np.array([bool(np.isfinite(values).all()) for values in forces]) & np.isfinite(np.concatenate(energies))
     not_finite = np.flatnonzero(~whole)
     notes = [*predictor.notes, *(note for entry in sets.values() for note in entry.notes)]
-    notes += [f"warning: {text}" for entry in sets.values() for text in evaluation_warnings(entry)]
+    notes += [text for entry in sets.values() for text in evaluation_warnings(entry)]
     offset = offset_note(*(np.concatenate(parts) for parts in zip(*map(_labeled_energies, portions), strict=True)))
     notes += [] if offset is None else [offset]
     notes += [not_finite_note(names, not_finite, len(frames))] if len(not_finite) else []

@@ -169,7 +169,7 @@ def test_what_the_data_report_warns_of_is_noted(exports, tmp_path):
     )
     (tmp_path / "a.xyz").write_text(text)
     notes = piwsl.evaluate(exports.trained(), tmp_path / "a.xyz", progress=False).notes
-    assert any(note.startswith("warning: 4 of 4 frames have no cell, but 'cell'") for note in notes)
-    assert any(note.startswith("warning: 4 of 4 frames have no forces, but 'force'") for note in notes)
+    assert any(note.startswith("4 of 4 frames have no cell, but 'cell'") for note in notes)
+    assert any(note.startswith("4 of 4 frames have no forces, but 'force'") for note in notes)
     unlabeled = [frame("H2O")]
     assert piwsl.evaluate(exports.trained(), unlabeled, progress=False).notes == ()
