@@ -12,8 +12,9 @@ from piwsl.analysis.report.style import pictures_of
 from piwsl.analysis.statistics.curves import Curve
 from piwsl.analysis.statistics.results import Measurement, plain
 from piwsl.errors import RunDirectoryError
-from piwsl.runs.files import atomic_path, csv_text
+from piwsl.runs.files import csv_text, unwritable, write_bytes
 from piwsl.runs.json_text import json_text as finite_json
+from piwsl.runs.scratch import sweep
 
 JSON_FILE = "analysis.json"
 OBSERVABLES_FILE = "observables.csv"
@@ -39,9 +40,10 @@ def check_output(output: Path) -> None:
             return
         if not output.is_dir():
             raise RunDirectoryError(f"{output} is a file, not a directory: choose another output=DIR")
-        foreign = sorted(file.name for file in output.iterdir() if file.name not in OWN)
+        # Hidden files are those of killed processes, of processes that write now, and of file managers.
+        foreign = sorted(file.name for file in visible(output) if file.name not in OWN)
         if (output / FIGURES).is_dir():
-            pictures = (file for file in (output / FIGURES).iterdir() if file.suffix not in (".png", ".svg"))
+            pictures = (file for file in visible(output / FIGURES) if file.suffix not in (".png", ".svg"))
             foreign += sorted(f"{FIGURES}/{file.name}" for file in pictures)
     except OSError as error:
         raise RunDirectoryError(f"{output}: {error.strerror}: choose another output=DIR") from None
@@ -49,6 +51,11 @@ def check_output(output: Path) -> None:
         raise RunDirectoryError(
             f"{output}: contains {foreign[0]}, which is not part of an analysis: choose another output=DIR"
         )
+
+
+def visible(directory: Path) -> list[Path]:
+    """Return the entries of a directory whose names do not begin with a period."""
+    return [entry for entry in directory.iterdir() if not entry.name.startswith(".")]
 
 
 def write_analysis(groups: Sequence[RunGroup], output: Path, with_report: bool = True) -> dict[str, Path]:
@@ -77,22 +84,23 @@ def write_analysis(groups: Sequence[RunGroup], output: Path, with_report: bool =
         contents[REPORT_FILE] = render_page(groups, pictures).encode()
     try:
         for name, content in contents.items():
-            with atomic_path(output / name) as temporary:
-                temporary.write_bytes(content)
+            write_bytes(output / name, content)
         _remove_others(output, contents)
     except OSError as error:
-        raise RunDirectoryError(f"{output}: cannot be written ({error.strerror})") from None
+        raise unwritable(output, error) from None
     return {name: output / name for name in contents}
 
 
 def _remove_others(output: Path, kept: dict[str, bytes]) -> None:
     figures = output / FIGURES
     if figures.is_dir():
-        for file in list(figures.iterdir()):
+        sweep(figures)
+        for file in visible(figures):
             if f"{FIGURES}/{file.name}" not in kept:
-                file.unlink()
+                file.unlink(missing_ok=True)
         if not any(figures.iterdir()):
             figures.rmdir()
+    sweep(output)
     if REPORT_FILE not in kept:
         (output / REPORT_FILE).unlink(missing_ok=True)
 

@@ -50,6 +50,17 @@ def test_files(tmp_path):
     assert sorted(file.name for file in output.iterdir()) == NUMBERS
 
 
+def test_hidden_files_of_other_processes_are_no_obstacle(tmp_path):
+    output = tmp_path / "out"
+    (output / "figures" / ".energy.png.ab12cd34.tmp").mkdir(parents=True)  # another process writes this figure
+    (output / ".analysis.json.ab12cd34.tmp").mkdir()
+    (output / ".DS_Store").touch()
+    broken = group(tmp_path / "run", 3 * runs.shaking(20, seed=2))
+    write_analysis([broken], output)
+    write_analysis([broken], output, with_report=False)
+    assert sorted(file.name for file in output.iterdir() if file.is_file()) == [".DS_Store", *NUMBERS]
+
+
 def test_links_of_the_page_lead_to_files(tmp_path):
     files = write_analysis([group(tmp_path / "run", runs.shaking(50, seed=1))], tmp_path / "out")
     text = files["report.html"].read_text()
