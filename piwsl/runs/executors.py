@@ -1,12 +1,14 @@
 """Executors that run tasks in parallel: local processes here, a Dask cluster in `piwsl.runs.dask_cluster`."""
 
 import os
+import signal
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_any
 from threading import Thread
 from typing import Any, Protocol, TypeAlias
@@ -69,7 +71,10 @@ class LocalProcesses:
         tasks: Iterable[tuple[Any, ...]],
         waiting: Callable[[], None] | None = None,
     ) -> Iterator[Outcome]:
-        """See `Executor.run`. A task whose process dies is run again, alone."""
+        """See `Executor.run`. A task whose process dies is run again, alone.
+
+        After an interruption or an error, the processes end at once, because a task may take hours.
+        """
         queue = iter(enumerate(tasks))
         while lost := (yield from self._until_a_process_dies(function, queue, waiting, self.workers)):
             suspects = iter(lost)  # run these tasks one at a time to find the task that kills its process
@@ -92,7 +97,9 @@ class LocalProcesses:
             The tasks that were running or waiting when a process died; empty if the queue is finished.
         """
         running: dict[Future[Any], Task] = {}
-        pool = ProcessPoolExecutor(max(1, workers), get_context("spawn"), initializer=end_with_parent)
+        context = get_context("spawn")
+        ended, end = context.Pipe(duplex=False)
+        pool = ProcessPoolExecutor(max(1, workers), context, initializer=end_with_parent, initargs=(ended,))
         try:
             while True:
                 fresh = list(islice(queue, max(1, 2 * workers) - len(running)))
@@ -112,17 +119,29 @@ class LocalProcesses:
                         yield Outcome(task[0], future.result())
                 if lost:
                     return lost
+        except BaseException:
+            end.close()  # ends the processes
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
+            end.close()
+            ended.close()
 
 
-def end_with_parent() -> None:
-    """End this process when its parent ends, so that a killed job leaves no processes behind."""
+def end_with_parent(ended: Connection | None = None) -> None:
+    """End this process when its parent ends, so that a killed job leaves no processes behind.
+
+    Ctrl-C in a terminal, which all processes receive, is left to the parent.
+
+    Args:
+        ended: Connection whose other end the parent closes to end this process; None if it uses a signal.
+    """
     parent = parent_process()
     assert parent is not None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
-        wait_for_any([parent.sentinel])
+        wait_for_any([parent.sentinel] if ended is None else [parent.sentinel, ended])
         os._exit(1)
 
     Thread(target=watch, daemon=True).start()

@@ -1,6 +1,6 @@
 """Run a few long tasks side by side, each in a process with one thread, and end all of them together.
 
-`piwsl.runs.executors` is for many short tasks: after an interruption, it waits for those that run.
+`piwsl.runs.executors` is for many tasks whose results are returned.
 """
 
 from collections.abc import Callable, Sequence
