@@ -18,6 +18,7 @@ REPORT_FILE = "report.html"
 START_FILE = "start.extxyz"
 LABELED_FILE = "labeled.extxyz"
 SET_ASIDE_FILE = "set_aside.extxyz"
+START_MODEL_FILE = "start_model.pt"
 TEACHER_FILE = "teacher.pt"
 STUDENT_FILE = "student.pt"
 EXPORTED_FILE = "student_openmm.pt"
@@ -29,9 +30,10 @@ LEARNING = DirectoryKind(
     marks=(CONFIG_FILE,),
     own=(
         *(CONFIG_FILE, LOG_FILE, REPORT_FILE, START_FILE, LABELED_FILE, SET_ASIDE_FILE, SUMMARY_FILE),
-        *(TEACHER_FILE, STUDENT_FILE, EXPORTED_FILE, "start_model.pt", "round-*", "student-*", "teacher_dynamics*"),
+        *(TEACHER_FILE, STUDENT_FILE, EXPORTED_FILE, START_MODEL_FILE, "round-*", "student-*", "teacher_dynamics*"),
     ),
     log=LOG_FILE,
+    early=(START_MODEL_FILE,),
 )
 
 Number = Annotated[int, Field(ge=0)]

@@ -186,20 +186,29 @@ def learn(
     name = structure_name(structure, system) or atoms.get_chemical_formula("hill")
     path = Path(output) if output is not None else Path("runs") / f"learn-{name}"
     directory = RunDirectory(path, LEARNING)
-    continues = directory.holds_job and not force
-    if not continues:
-        directory.check_free(force)
-    else:
-        check_same_settings(settings, load_learn_settings(path / CONFIG_FILE), path)
+    _check_directory(directory, settings, force)
     check_budget(settings)
     if settings.labels.method != FILE_METHOD:
         reference_calculator(settings.labels.method, settings.labels.options)  # report mistakes before any work
     with process_settings():
         directory.create()
         with directory.lock():
+            _check_directory(directory, settings, force)  # another process may have used it in the meantime
             if force and directory.holds_job:
                 directory.clear()
             return _run(atoms, name, settings, path, directory, progress)
+
+
+def _check_directory(directory: RunDirectory, settings: LearnSettings, force: bool) -> None:
+    """Raise an error if a directory contains another job or unrelated files.
+
+    Raises:
+        RunDirectoryError: The directory cannot be used.
+    """
+    if directory.holds_job and not force:
+        check_same_settings(settings, load_learn_settings(directory.path / CONFIG_FILE), directory.path)
+    else:
+        directory.check_free(force)
 
 
 def _run(
@@ -211,12 +220,13 @@ def _run(
             if start.path is not None:
                 atoms, text = minimized(atoms, start.path)
                 LOGGER.info(f"start     {text}")
+            store_settings(settings, path)  # from here on, the directory holds a job
             with writing(path / START_FILE), atomic_path(path / START_FILE) as temporary:
                 write(temporary, atoms, format="extxyz")
         elif not _is_same(atoms, load_structure(path / START_FILE)):
             raise RunDirectoryError(f"{path}: holds the job of another structure: choose another output=DIRECTORY")
         atoms = load_structure(path / START_FILE)
-        store_settings(settings, path)
+        store_settings(settings, path)  # those that may change have new values
         if (done := _completed(path)) is not None:
             LOGGER.info(f"nothing to do: the job has ended ({done.verdict})")
             return LearnResult(path, done)

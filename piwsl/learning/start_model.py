@@ -9,9 +9,9 @@ from ase.data import chemical_symbols
 from piwsl.errors import ConfigError, ElementError, MissingDependencyError
 from piwsl.export.import_model import SO3LR, import_model
 from piwsl.export.trained_file import load_trained
+from piwsl.learning.directory import START_MODEL_FILE
 from piwsl.learning.settings import AUTOMATIC, SCRATCH
 
-FILE = "start_model.pt"
 SO3LR_ELEMENTS = ("H", "C", "N", "O", "F", "P", "S", "Cl")
 
 
@@ -62,7 +62,7 @@ def choose_start(init_from: str, structure: Atoms, folder: Path) -> StartModel:
     if unknown:
         reason = f"SO3LR was not trained on {', '.join(unknown)}"
         return StartModel(None, f"the teachers start from random weights, because {reason}")
-    path = folder / FILE
+    path = folder / START_MODEL_FILE
     if not path.is_file():
         try:
             import_model(SO3LR, path)

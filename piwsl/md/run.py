@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ase import Atoms
 
 from piwsl.data.systems import Structure
-from piwsl.errors import ConfigError, UnphysicalError, public
+from piwsl.errors import ConfigError, RunDirectoryError, UnphysicalError, public
 from piwsl.export.loading import EXPORTED_NAMES, is_own_code, model_sha256
 from piwsl.md import run_directory as files
 from piwsl.md.inputs import md_inputs
@@ -210,7 +210,12 @@ def _run(
         directory.create()
         with directory.lock():
             if before is None:
+                directory.check_free(force)  # another process may have used the directory in the meantime
                 files.clear(output)
+            elif find_continuation(output, identity, distributed is not None).step != before.step:
+                raise RunDirectoryError(
+                    f"{output}: another process continued this run in the meantime: repeat the command"
+                )
             kept = output / job.exported.name if job.exported.parent == Path(scratch) else job.exported
             if kept != job.exported:  # the simulation keeps using its file; later runs use the copy
                 with writing(kept), atomic_path(kept) as temporary:

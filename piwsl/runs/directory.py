@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from piwsl.errors import RunDirectoryError, reason_of
 from piwsl.runs.files import unwritable
 from piwsl.runs.provenance import log_to_file
+from piwsl.runs.scratch import sweep
 
 LOCK_FILE = ".lock"
 
@@ -28,6 +29,7 @@ class DirectoryKind:
         log: Name of the log file; empty if the job writes no log.
         resume: Python argument that continues a job; empty if the same call continues the job.
         states: Patterns of restart files. A job can be continued if any such file exists, or always if empty.
+        early: Names of the files that the job writes after the log file and before any of ``marks``.
     """
 
     job: str
@@ -36,6 +38,7 @@ class DirectoryKind:
     log: str = ""
     resume: str = ""
     states: tuple[str, ...] = ()
+    early: tuple[str, ...] = ()
 
 
 class RunDirectory:
@@ -62,6 +65,9 @@ class RunDirectory:
     def check_free(self, force: bool = False) -> None:
         """Raise an error if the directory contains anything except hidden files. Nothing is changed.
 
+        A job that ended before it began, for instance because the disk was full, counts as nothing. Call this method
+        again while holding the lock, because another process may have used the directory in the meantime.
+
         Args:
             force: Accept a job of this kind, which will be replaced.
 
@@ -71,7 +77,7 @@ class RunDirectory:
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunDirectoryError(f"{self.path} is a file, not a directory: choose another output=DIRECTORY")
-        if not self.path.exists() or all(entry.name.startswith(".") for entry in self.path.iterdir()):
+        if not self.path.exists() or self._contains_nothing():
             return
         job = self.kind.job
         if not self.holds_job:
@@ -82,6 +88,13 @@ class RunDirectory:
             resume = f"continue it with {self.kind.resume}=True, " if self.kind.resume and self.can_continue else ""
             advice = f"{resume}replace it with force=True, or choose another output=DIRECTORY"
             raise RunDirectoryError(f"{self.path}: already holds {job}: {advice}")
+
+    def _contains_nothing(self) -> bool:
+        """Return whether the directory contains only hidden files and those of a job that ended before it began."""
+        names = {entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")}
+        # Without the log, files with these names belong to the user, such as a configuration.
+        begun = bool(self.kind.log) and self.kind.log in names
+        return not names or (begun and names <= {self.kind.log, *self.kind.early})
 
     def create(self) -> None:
         """Create the directory if it does not exist, and check that it is writable.
@@ -122,9 +135,23 @@ class RunDirectory:
             if entry.exists() and not entry.is_file() and not entry.is_dir():
                 raise RunDirectoryError(f"{entry}: neither a regular file nor a directory: remove it")
 
-    def lock(self) -> AbstractContextManager[None]:
-        """Prevent other processes from running the same job within the block; see `locked`."""
-        return locked(self.path)
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Prevent other processes from running the same job within the block; see `locked`.
+
+        Temporary files that a killed process has left behind are removed.
+        """
+        with locked(self.path):
+            self.sweep()
+            yield
+
+    def sweep(self) -> None:
+        """Remove temporary files of processes that have ended, in the directory and in its folders."""
+        sweep(self.path)
+        with suppress(OSError):
+            for entry in self.path.iterdir():
+                if entry.is_dir() and not entry.is_symlink():
+                    sweep(entry)
 
     def log(self) -> AbstractContextManager[None]:
         """Write the messages of all piwsl loggers to the log file within the block."""

@@ -37,6 +37,7 @@ TRAINING_RUN = DirectoryKind(
     ),
     log=LOG_FILE,
     resume="resume",
+    early=(CONFIG_FILE,),
 )
 
 # Keys that a resumed run may change, because they affect its speed but not its result.

@@ -279,8 +279,8 @@ def run_ensemble(
         if is_rank_zero():
             if on_data:
                 on_data(frames)
+            summary.write(output)  # first, because the directory holds an ensemble from here on
             write_text(output / CONFIG_FILE, to_yaml(config))
-            summary.write(output)
         tasks = []
         for seed in seeds:
             member, member_directory = config.model_copy(update={"seed": seed}), output / f"seed-{seed}"
@@ -341,7 +341,8 @@ def _check_directory(config: TrainingConfig, output: Path, resume: bool, force: 
     if not resume:
         directory.check_free(force)
     elif directory.holds_job:
-        continuation(config, output)  # raises an error if settings differ
+        if (output / CONFIG_FILE).exists():  # otherwise the ensemble ended before it began
+            continuation(config, output)  # raises an error if settings differ
     else:
         raise RunDirectoryError(
             f"{output}: the directory contains no ensemble to resume: start one without resume=True"

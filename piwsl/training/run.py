@@ -224,6 +224,11 @@ def run_training(
                 return _train(setup, task, start, earlier, None, began)
         directory.create()
         with directory.lock():
+            # Another process may have used the directory in the meantime.
+            if resume:
+                earlier = continuation(config, output)
+            else:
+                directory.check_free(force)
             if on_data:
                 on_data(frames)
             if earlier is None:

@@ -13,7 +13,7 @@ from ase.build import molecule
 
 import piwsl
 from piwsl.data.read import read_frames
-from piwsl.errors import ConfigError, DataError, RunDirectoryError
+from piwsl.errors import ConfigError, DataError, ModelFileError, RunDirectoryError
 from piwsl.learning.learn import LearnResult
 
 pytest.importorskip("tblite")
@@ -161,3 +161,10 @@ def test_mistakes_write_nothing(tmp_path, arguments, message):
     with pytest.raises(ConfigError, match=message):
         piwsl.learn(structure, config={"teacher": {"init_from": "scratch"}}, output=tmp_path / "job", **arguments)
     assert not (tmp_path / "job").exists()
+
+
+def test_a_job_that_could_not_start_does_not_occupy_its_directory(tmp_path):
+    options = {**TINY, "teacher": {**TINY["teacher"], "init_from": str(tmp_path / "missing.pt")}}
+    for _ in range(2):
+        with pytest.raises(ModelFileError, match="missing.pt: no such file"):
+            piwsl.learn(molecule("H2O"), method="gfn2-xtb", config=options, output=tmp_path / "job")

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from piwsl.errors import RunDirectoryError
+from piwsl.md import run as md_run
 from piwsl.md.run import run_md
 from piwsl.md.run_directory import lock_files
 from piwsl.runs.directory import DirectoryKind, RunDirectory, locked
+from piwsl.runs.summary import MDSummary
 from piwsl.training.directory import stored_config
 
 HOLD = """
@@ -79,3 +81,34 @@ def test_a_pipe_in_a_run_directory_is_not_waited_for(name, tmp_path):
         run_md(output=tmp_path, restart=True)
     with pytest.raises(RunDirectoryError, match=message):
         stored_config(tmp_path)
+
+
+def test_a_run_that_another_process_made_during_the_preparation_is_kept(ethanol, make_model, monkeypatch, tmp_path):
+    model, prepare = make_model(ethanol), md_run._job
+
+    def prepared(*arguments):
+        monkeypatch.setattr(md_run, "_job", prepare)
+        run_md(ethanol, model, output=tmp_path / "run", steps=20, progress=False)
+        return prepare(*arguments)
+
+    monkeypatch.setattr(md_run, "_job", prepared)
+    with pytest.raises(RunDirectoryError, match="already holds a molecular dynamics run"):
+        run_md(ethanol, model, output=tmp_path / "run", steps=40, progress=False)
+    assert MDSummary.read(tmp_path / "run").steps_done == 20
+
+
+def test_a_run_that_another_process_continued_during_the_preparation_is_kept(
+    ethanol, make_model, monkeypatch, tmp_path
+):
+    model, prepare = make_model(ethanol), md_run._job
+
+    def prepared(*arguments):
+        monkeypatch.setattr(md_run, "_job", prepare)
+        run_md(ethanol, model, output=tmp_path / "run", steps=40, restart=True, progress=False)
+        return prepare(*arguments)
+
+    run_md(ethanol, model, output=tmp_path / "run", steps=20, progress=False)
+    monkeypatch.setattr(md_run, "_job", prepared)
+    with pytest.raises(RunDirectoryError, match="another process continued this run in the meantime"):
+        run_md(ethanol, model, output=tmp_path / "run", steps=60, restart=True, progress=False)
+    assert MDSummary.read(tmp_path / "run").steps_done == 40

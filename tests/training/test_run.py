@@ -19,6 +19,7 @@ from piwsl.export.trained_file import load_trained
 from piwsl.models import PaiNN
 from piwsl.runs.config import to_yaml
 from piwsl.runs.directory import locked
+from piwsl.training import run as run_module
 from piwsl.training.run import run_training
 from piwsl.training.task import DivergedError
 
@@ -300,3 +301,18 @@ def test_a_run_builds_its_network_once(small, tmp_path, monkeypatch):
     monkeypatch.setattr(PaiNN, "__init__", counted)
     run_training(small("optimizer.steps=1"), tmp_path / "run")
     assert len(built) == 1
+
+
+@pytest.mark.slow
+def test_a_run_that_another_process_made_during_the_preparation_is_kept(small, monkeypatch, tmp_path):
+    prepare = run_module.prepare
+
+    def prepared(*arguments, **options):
+        monkeypatch.setattr(run_module, "prepare", prepare)
+        run_training(small("optimizer.steps=2"), tmp_path / "run")
+        return prepare(*arguments, **options)
+
+    monkeypatch.setattr(run_module, "prepare", prepared)
+    with pytest.raises(RunDirectoryError, match="already holds a training run"):
+        run_training(small("optimizer.steps=3"), tmp_path / "run")
+    assert "steps: 2\n" in (tmp_path / "run" / "config.yaml").read_text()

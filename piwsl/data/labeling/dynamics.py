@@ -28,7 +28,7 @@ from piwsl.data.structure_file import load_structure
 from piwsl.errors import ConfigError, DataError, reason_of
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.executors import Executor, LocalProcesses
-from piwsl.runs.files import read_checked_npz, write_checked_npz, write_npz, write_text
+from piwsl.runs.files import atomic_path, read_checked_npz, write_checked_npz, write_npz, write_text, writing
 from piwsl.runs.json_text import json_text
 from piwsl.structures.constraints import fixed_atoms
 from piwsl.structures.files import columns_of
@@ -128,7 +128,8 @@ def sample_and_label(
     directory = RunDirectory(output, LABELING)
     of_structure = {"structure": _digest(structure, fixed)}
     stored = {**asdict(plan), **of_structure, **model_hash(plan.method)}
-    begun = is_begun(directory, stored, {**asdict(SamplingPlan()), **of_structure})
+    defaults = {**asdict(SamplingPlan()), **of_structure}
+    begun = is_begun(directory, stored, defaults)
     total = plan.trajectories * plan.chunks
 
     def count() -> None:
@@ -137,16 +138,21 @@ def sample_and_label(
 
     directory.create()
     with directory.lock():
-        if not begun:
+        begun = begun or is_begun(directory, stored, defaults)  # another process may have begun a job in the meantime
+        if not begun or not (output / START_FILE).exists():
             relaxed = minimize(structure, plan.method, plan.force_tolerance, plan.options)
-            write(output / START_FILE, relaxed, format="extxyz", columns=columns_of(relaxed))
-            write_text(output / PLAN_FILE, json_text(stored, indent=1))
+            write_text(output / PLAN_FILE, json_text(stored, indent=1))  # from here on, the directory holds a job
+            with writing(output / START_FILE), atomic_path(output / START_FILE) as temporary:
+                write(temporary, relaxed, format="extxyz", columns=columns_of(relaxed))
         tasks = ((plan, output, index) for index in range(plan.trajectories))
-        for outcome in (where or LocalProcesses()).run(_run_trajectory, tasks, count):
-            if outcome.died is not None:
-                raise DataError(
-                    f"trajectory {outcome.index}: {outcome.died}; its finished chunks are kept: run the job again"
-                )
+        try:
+            for outcome in (where or LocalProcesses()).run(_run_trajectory, tasks, count):
+                if outcome.died is not None:
+                    raise DataError(
+                        f"trajectory {outcome.index}: {outcome.died}; its finished chunks are kept: run the job again"
+                    )
+        finally:
+            directory.sweep()  # a process that was ended may have left a temporary file
         if progress:
             progress(total, total)
         _collect(plan, output)

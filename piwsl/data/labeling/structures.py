@@ -212,7 +212,7 @@ def label_frames(
     begun = is_begun(directory, plan, {})
     directory.create()
     with directory.lock():
-        if not begun:
+        if not (begun or is_begun(directory, plan, {})):  # another process may have begun a job in the meantime
             write_text(output / PLAN_FILE, json_text(plan, indent=1))
         store = LabelStore(output / STORE_FILE)
         started = time.perf_counter()

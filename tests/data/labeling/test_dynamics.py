@@ -152,3 +152,20 @@ def test_fixed_atoms_stay_and_have_forces(tmp_path):
     start.set_constraint(FixBondLength(0, 1))
     with pytest.raises(DataError, match=r"constraint FixBondLengths? is not supported"):
         sample_and_label(start, EMT_PLAN, tmp_path / "b")
+
+
+def test_a_job_that_was_killed_before_its_first_chunk(tmp_path):
+    (tmp_path / "a").mkdir()
+    begun = sample_and_label(molecule("H2O"), EMT_PLAN, tmp_path / "b")
+    (tmp_path / "a" / "plan.json").write_bytes((begun / "plan.json").read_bytes())  # killed before it wrote more
+    made = sample_and_label(molecule("H2O"), EMT_PLAN, tmp_path / "a")
+    assert (made / "frames.npz").read_bytes() == (begun / "frames.npz").read_bytes()
+
+
+def test_temporary_files_of_a_killed_process_are_removed(tmp_path):
+    output = sample_and_label(molecule("H2O"), EMT_PLAN, tmp_path / "a")
+    left = output / "trajectory-00" / ".chunk-0007.npz.ab12cd34.tmp"
+    left.mkdir()
+    (left / "lock").touch()
+    sample_and_label(molecule("H2O"), EMT_PLAN, output)
+    assert not left.exists()
