@@ -166,5 +166,5 @@ def test_mistakes_write_nothing(tmp_path, arguments, message):
 def test_a_job_that_could_not_start_does_not_occupy_its_directory(tmp_path):
     options = {**TINY, "teacher": {**TINY["teacher"], "init_from": str(tmp_path / "missing.pt")}}
     for _ in range(2):
-        with pytest.raises(ModelFileError, match="missing.pt: no such file"):
+        with pytest.raises(ModelFileError, match=r"missing\.pt: no such file"):
             piwsl.learn(molecule("H2O"), method="gfn2-xtb", config=options, output=tmp_path / "job")
