@@ -22,6 +22,7 @@ _SMALL, _RATIO = 2**28, 200  # size of arrays allowed in any npz file, bytes; la
 _FULL_TEXTS = (
     "no space left",
     "disk is full",
+    "disk i/o error",  # SQLite, also at a limit of the size of files
     "file too large",
     "quota exceeded",
 )  # from libraries that give no error number
@@ -113,13 +114,18 @@ def unwritable(path: Path, error: Exception) -> RunDirectoryError:
     The same command is always a correct next step: where it must continue a job instead, it states how.
     """
     number = getattr(error, "errno", None)
-    if number in FULL or any(text in str(error).lower() for text in _FULL_TEXTS):
+    if is_full(error):
         advice = "make room"
     elif number in _NOT_WRITABLE or not isinstance(error, OSError):
         advice = "make it writable"
     else:
         advice = "choose another place or make it writable"
     return RunDirectoryError(f"{path}: cannot be written ({reason_of(error)}): {advice}, then try again")
+
+
+def is_full(error: Exception) -> bool:
+    """Return whether an exception of the system or of a library means that a disk is full."""
+    return getattr(error, "errno", None) in FULL or any(text in str(error).lower() for text in _FULL_TEXTS)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """Optuna study of a search: storage, sampler, and assignment of trials to workers."""
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from piwsl.errors import ConfigError, PiwslError, RunDirectoryError, reason_of
+from piwsl.runs.files import is_full
 from piwsl.training.tuning.settings import Scalar, TuneConfig
 
 STUDY_FILE = "study.db"
@@ -26,11 +28,19 @@ SETTINGS = "settings"  # attribute of the study: settings that all workers must 
 # Attributes of trials. REASON marks a failed trial that counts, SURPLUS a trial beyond the requested number.
 REASON, SURPLUS, SECONDS, DIRECTORY = "reason", "surplus", "seconds", "directory"
 _ATTEMPTS = 20  # attempts to open a database that another worker is creating
+_FILE = "file:"
 _BUSY = 60  # timeout (s) for a locked SQLite file
 
 
 def open_storage(url: str) -> BaseStorage:
-    """Open the storage at a database URL, or the journal file at a path."""
+    """Open the storage at a database URL, the SQLite file ``file:PATH``, or the journal file at a path."""
+    if url.startswith(_FILE):
+        # In a database URL, a question mark in the path begins the options, and Optuna replaces expressions in braces.
+        path = url.removeprefix(_FILE)
+        return RDBStorage(
+            f"sqlite:///{STUDY_FILE}",
+            engine_kwargs={"creator": lambda: sqlite3.connect(path, timeout=_BUSY, check_same_thread=False)},
+        )
     if "://" not in url:
         Path(url).resolve().parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(url))
@@ -54,7 +64,7 @@ def open_study(
         RunDirectoryError: The study was created with other settings. The message lists the differences.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    url = settings.storage or f"sqlite:///{(output / STUDY_FILE).resolve()}"
+    url = settings.storage or f"{_FILE}{(output / STUDY_FILE).resolve()}"
     with damage_as_error(settings):
         study = _joined(url, settings, connect)
         before = study.user_attrs.get(SETTINGS)
@@ -94,6 +104,10 @@ def damage_as_error(settings: TuneConfig) -> Iterator[None]:
     except PiwslError:
         raise
     except Exception as error:  # Optuna and its database raise many types for damaged content
+        if is_full(error):
+            raise ConfigError(
+                f"{settings.storage or STUDY_FILE}: {_reason(error)}: make room, then try again"
+            ) from error
         advice = (
             "check tune.storage" if settings.storage else f"restore {STUDY_FILE}, or choose another output=DIRECTORY"
         )
@@ -131,6 +145,8 @@ def _joined(url: str, settings: TuneConfig, connect: Callable[[str], BaseStorage
                 advice = (
                     "check tune.storage"
                     if settings.storage
+                    else "make room, then try again"
+                    if is_full(error)
                     else "restore this file, or choose another output=DIRECTORY"
                 )
                 raise ConfigError(f"storage {url} cannot be opened ({_reason(error)}): {advice}") from None

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 
 from piwsl.errors import ConfigError, PiwslError, RunDirectoryError
 from piwsl.training.config import load_config
@@ -442,3 +443,19 @@ def test_a_database_that_another_worker_is_making_is_waited_for(tmp_path):
 
     study = open_study(section(tmp_path), tmp_path, {"loss.pitc": 1.0}, connect=half_made)
     assert (len(calls), study.study_name) == (3, "piwsl")
+
+
+def test_the_directory_of_a_search_may_have_any_name(tmp_path):
+    output = tmp_path / "a?b=1#{} %20"
+    output.mkdir()
+    open_study(section(tmp_path), output, {"loss.pitc": 1.0})
+    assert [path.name for path in output.iterdir()] == ["study.db"]
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_study_on_a_full_disk(tmp_path):
+    def full(url):
+        raise OperationalError("statement", {}, Exception("database or disk is full"))
+
+    with pytest.raises(ConfigError, match=r"database or disk is full.*: make room, then try again"):
+        open_study(section(tmp_path), tmp_path, {}, connect=full)
