@@ -39,6 +39,16 @@ def reason_of(error: BaseException) -> str:
     return shortened(printable(next(line.strip() for line in str(error).splitlines() if line.strip())))
 
 
+# Messages of PyTorch, and of the loader of shared libraries, which is an ImportError.
+_NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "failed to map segment", "std::bad_alloc")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception of Python or of a library means that the process has no memory left."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(part in text for part in _NO_MEMORY)
+
+
 def quoted(value: object, longest: int = 60) -> str:
     """Return a value from a file in quotes, shortened and without control characters, for use in a message."""
     text = value if isinstance(value, str) else " ".join(repr(value).split())

@@ -8,7 +8,14 @@ import click
 from piwsl._version import __version__
 from piwsl.cli.command import InterruptedCommandError, LazyGroup, ReaderEndedError
 from piwsl.cli.streams import discard_output, usable_streams
-from piwsl.errors import PiwslError, UnphysicalError, UnregisteredNetworkError, printable, system_failure
+from piwsl.errors import (
+    PiwslError,
+    UnphysicalError,
+    UnregisteredNetworkError,
+    is_out_of_memory,
+    printable,
+    system_failure,
+)
 from piwsl.runs.interruption import signals_as_exceptions
 from piwsl.runs.process_settings import remove_empty_compiler_cache
 from piwsl.runs.progress import to_stderr
@@ -103,6 +110,10 @@ def _called(arguments: list[str]) -> int:
             error = system_failure(error)
         hint = " (`piwsl --import MODULE ...`)" if isinstance(error, UnregisteredNetworkError) else ""
         return _failed(f"{printable(str(error))}{hint}", 3 if isinstance(error, UnphysicalError) else 2)
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if debug or not is_out_of_memory(error):
+            raise
+        return _failed("out of memory: raise the limit of this process (ulimit -v), or use a machine with more memory")
 
 
 def _interrupted() -> int:

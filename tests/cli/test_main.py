@@ -98,3 +98,25 @@ def test_nothing_is_left_among_temporary_files(tmp_path):
 
 def test_messages_name_the_arguments_of_a_command(cli):
     assert cli("learn", "--budget", "5").errors == ["piwsl: no structure: give --system NAME or STRUCTURE"]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), ImportError("libtorch.so: failed to map segment"), RuntimeError("can't allocate memory")]
+)
+def test_too_little_memory_is_one_line(cli, monkeypatch, error):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("piwsl.export_model", fail, raising=False)
+    called = cli("export", "model.pt")
+    assert (called.code, len(called.errors)) == (2, 1)
+    assert called.errors[0].startswith("piwsl: out of memory: ")
+
+
+def test_another_error_of_a_library_is_not_hidden(cli, monkeypatch):
+    def fail(*arguments, **options):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr("piwsl.export_model", fail, raising=False)
+    with pytest.raises(RuntimeError, match="something else"):
+        cli("export", "model.pt")
