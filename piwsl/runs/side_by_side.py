@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_any
@@ -34,6 +35,7 @@ def run_side_by_side(
 
     Raises:
         Exception: A task raised this exception.
+        KeyboardInterrupt: A signal interrupted a task.
         PiwslError: The process of a task died.
     """
     context = get_context("spawn")
@@ -76,7 +78,8 @@ def _call(function: Callable[..., None], task: tuple[Any, ...], sender: Connecti
     end_with_parent()
     try:
         function(*task)
-    except Exception as error:  # passed on to the parent
-        sender.send(error)
+    except (Exception, KeyboardInterrupt) as error:  # passed on to the parent, which may have ended
+        with suppress(OSError):
+            sender.send(error)
     else:
         sender.send(None)

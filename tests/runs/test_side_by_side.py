@@ -22,6 +22,10 @@ def die(path):
     os._exit(9)
 
 
+def interrupt(path):
+    raise KeyboardInterrupt
+
+
 def choose(kind, path, pause=0.0):
     {"write": write, "fail": fail, "die": die}[kind](*([path, pause] if kind == "write" else [path]))
 
@@ -49,3 +53,9 @@ def test_an_interruption_ends_all_tasks(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_side_by_side(write, [(tmp_path / "late", 60.0)], workers=1, waiting=interrupt)
     assert time.monotonic() - began < 30
+
+
+def test_an_interrupted_task_prints_no_traceback(tmp_path, capfd):
+    with pytest.raises(KeyboardInterrupt):
+        run_side_by_side(interrupt, [(tmp_path,)], workers=1)
+    assert capfd.readouterr().err == ""
