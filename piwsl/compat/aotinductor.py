@@ -10,7 +10,6 @@ import zipfile
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import torch
@@ -27,16 +26,17 @@ class AotiRunners:
 
     Args:
         content: Content of the package file.
+        folder: Folder for the library inside the package, which is no longer needed when it is loaded.
 
     Raises:
         EngineError: The package or this version of PyTorch lacks the interface.
     """
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, folder: Path) -> None:
         # Short calls keep the GIL: releasing it would take longer than the calls themselves.
         try:
             self.torch: Any = ctypes.PyDLL(str(Path(torch.__file__).parent / "lib" / _library("torch_cpu")))
-            self.program: Any = _load(content)
+            self.program: Any = _load(content, folder)
             self.double, self.single = self.torch.aoti_torch_dtype_float64(), self.torch.aoti_torch_dtype_float32()
             self.cpu = self.torch.aoti_torch_device_type_cpu()
             self.run = self.program.AOTInductorModelContainerRunSingleThreaded
@@ -107,9 +107,9 @@ class AotiRunner:
         return result
 
 
-def _load(content: bytes) -> ctypes.CDLL:
+def _load(content: bytes, folder: Path) -> ctypes.CDLL:
     """Load the shared library inside a package."""
-    with zipfile.ZipFile(BytesIO(content)) as package, TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    with zipfile.ZipFile(BytesIO(content)) as package:
         name = next(name for name in package.namelist() if name.endswith((".so", ".dylib", ".pyd", ".dll")))
         return ctypes.CDLL(package.extract(name, folder))
 

@@ -6,6 +6,7 @@ recorded when this user made files, and its results are compared with the eager 
 
 import hashlib
 import logging
+import os
 import platform
 import shutil
 from contextlib import suppress
@@ -134,7 +135,8 @@ def _copied(key: str, output: Path) -> bool:
         if not is_known(sha256(output)):
             raise RunDirectoryError("this user did not make it")
         load_verified(output)
-        path.touch()
+        with suppress(FileNotFoundError):  # `piwsl cache clear`; touch would create an empty file
+            os.utime(path)
     except (PiwslError, OSError) as error:
         LOGGER.info(f"{path}: not used ({error}): the model is compiled again")
         _removed(path)

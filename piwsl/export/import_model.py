@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from os import PathLike
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -35,6 +34,7 @@ from piwsl.models.foundation.so3lr import ROOT as ROOT_SO3LR
 from piwsl.models.foundation.so3lr import convert_so3lr
 from piwsl.runs import notebook
 from piwsl.runs.files import check_unused, sha256
+from piwsl.runs.scratch import scratch_directory
 
 SO3LR = "so3lr"
 _PACKAGE = "so3krates-torch"
@@ -124,8 +124,8 @@ def import_model(
     """
     path = Path(output) if output is not None else Path(f"{_stem(source)}.pt")
     check_unused(path, "output", force)
-    with TemporaryDirectory() as folder:
-        file, name, known_license = _locate(source, Path(folder))
+    with scratch_directory("import") as folder:
+        file, name, known_license = _locate(source, folder)
         model = _read(file, name, license or known_license, charge, unpaired_electrons, head)
         origin = replace(model.origin, sha256=sha256(file), level=level or model.origin.level)
     trained = TrainedModel(
@@ -141,6 +141,7 @@ def import_model(
         trained.potential()
     except RuntimeError:
         raise ModelFileError(f"{source}: sizes of its tensors contradict its options: damaged or changed") from None
+    check_unused(path, "output", force)  # another process may have written the file in the meantime
     save_trained(trained, path)
     return ImportedModel(
         path=path,

@@ -28,6 +28,7 @@ from piwsl.export.evaluation import (
 from piwsl.export.exported_file import ExportedPotential
 from piwsl.export.neighbors.batch import Batch, BatchNeighbors
 from piwsl.export.supported import check_elements, check_molecule
+from piwsl.runs.scratch import scratch_directory
 from piwsl.structures.cells import NO_PBC, PBC
 from piwsl.typing import FloatArray, IntArray
 
@@ -241,7 +242,8 @@ def _runs(potential: ExportedPotential, threads: int) -> list[Run]:
     """Return functions that run a compiled package, on a CPU one independent function per thread."""
     try:
         if potential.device == "cpu":
-            calls = AotiRunners(potential.content)
+            with scratch_directory("library") as folder:
+                calls = AotiRunners(potential.content, folder)
             return [calls.new() for _ in range(threads)]
     except EngineError as error:
         LOGGER.warning(f"{potential.path.name}: replicas are evaluated with a single thread: {error}")

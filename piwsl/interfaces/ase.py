@@ -6,7 +6,6 @@ from copy import deepcopy
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from piwsl.errors import ConfigError, public
 from piwsl.export.evaluation import BoundPotential, bind, check_given_charge
 from piwsl.export.exported_file import load_exported
 from piwsl.export.loading import model_files, open_ensemble, open_model
+from piwsl.runs.scratch import scratch_directory
 from piwsl.structures.cells import periodic_directions
 from piwsl.structures.close_pairs import ClosePairs
 from piwsl.structures.files import check_finite, check_reach
@@ -206,8 +206,8 @@ class PiwslCalculator(Calculator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         content, name = state.pop("content"), state.pop("name")
         self.__dict__.update(state, _bound=None, _close=None)
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / name
+        with scratch_directory("ase") as folder:
+            path = folder / name
             path.write_bytes(content)
             self.potential = replace(load_exported(path, self._device), path=self._model)
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from ase import Atoms
@@ -43,6 +42,7 @@ from piwsl.runs import notebook
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.files import atomic_path, writing
 from piwsl.runs.process_settings import process_settings
+from piwsl.runs.scratch import scratch_directory
 from piwsl.runs.summary import SUMMARY_FILE, provenance
 from piwsl.training.inputs import yaml_text
 
@@ -348,8 +348,8 @@ def plan_learning(
     check_budget(settings)
     if settings.labels.method != FILE_METHOD:
         reference_calculator(settings.labels.method, settings.labels.options)
-    with TemporaryDirectory() as folder:
-        start = _start(settings, atoms, Path(folder))
+    with scratch_directory("learn") as folder:
+        start = _start(settings, atoms, folder)
     explore, verify = settings.explore, settings.verify
     temperatures = ", ".join(f"{factor * settings.temperature:g}" for factor in explore.temperature_factors)
     explored = explore.replicas * explore.picoseconds * len(explore.temperature_factors)

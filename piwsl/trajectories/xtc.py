@@ -5,11 +5,8 @@ by mdtraj, and its contents are appended to the trajectory.
 """
 
 import errno
-import os
 import struct
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -20,6 +17,7 @@ import numpy as np
 from piwsl.errors import DataError
 from piwsl.runs.files import writing
 from piwsl.runs.reader_process import read_apart
+from piwsl.runs.scratch import scratch_directory
 from piwsl.trajectories.decoding import xtc_frames
 from piwsl.trajectories.frame_source import Piece, TrajectoryFile, checked_cells, cut_note
 from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
@@ -159,7 +157,7 @@ def _compressed(frames: list[OutputFrame]) -> bytes:
     from mdtraj.formats import XTCTrajectoryFile
 
     cells = [np.zeros((3, 3)) if frame.cell is None else frame.cell for frame in frames]
-    with _scratch_file() as scratch, writing(scratch, (OSError, RuntimeError)):
+    with scratch_directory("xtc") as folder, writing(scratch := folder / "frames.xtc", (OSError, RuntimeError)):
         with XTCTrajectoryFile(str(scratch), "w") as file:
             file.write(
                 np.array([frame.positions / NANOMETER for frame in frames], dtype=np.float32),
@@ -171,16 +169,6 @@ def _compressed(frames: list[OutputFrame]) -> bytes:
         if list(frame_ends(BytesIO(content), scratch))[len(frames) - 1 :] != [len(content)]:
             raise OSError(errno.ENOSPC, "mdtraj wrote only part of the frames")
     return content
-
-
-@contextmanager
-def _scratch_file() -> Iterator[Path]:
-    handle, name = tempfile.mkstemp(prefix="piwsl-", suffix=".xtc")
-    os.close(handle)
-    try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _bytes_to_keep(path: Path, keep: int) -> int:

@@ -75,12 +75,12 @@ def test_another_error_of_the_compiler_is_raised_at_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.compile
-def test_two_runners_of_a_package_give_the_same(package, monkeypatch):
+def test_two_runners_of_a_package_give_the_same(package, monkeypatch, tmp_path):
     content, given = package.read_bytes(), inputs()
-    first, second = (AotiRunners(content).new() for _ in range(2))
+    first, second = (AotiRunners(content, tmp_path).new() for _ in range(2))
     for runner in (first, second, first):
         check(runner(given), given)
     # PyTorch always brings the library: an argument for its name would serve this test alone.
     monkeypatch.setattr(aotinductor, "_library", lambda name: "none.so")
     with pytest.raises(EngineError, match="cannot be called without the GIL"):
-        AotiRunners(content)
+        AotiRunners(content, tmp_path)

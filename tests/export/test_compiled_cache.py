@@ -143,3 +143,18 @@ def test_the_command_lists_and_clears(model, compiled, tmp_path, capsys):
     assert command("clear").startswith("removed: 1 files, ")
     assert command("list") == "0 files, 0.0 MB\n"
     assert clear() == (0, 0)
+
+
+def test_a_cache_that_is_cleared_while_a_file_is_copied_stays_empty(compiled, monkeypatch, tmp_path):
+    exporter = Exporter([trained_file(tmp_path / "model.pt", layers=1, channels=4)])
+    compile_or_copy(exporter, WATER, tmp_path / "first.pt2")
+    load = compiled_cache.load_verified
+
+    def cleared(path):
+        clear()
+        return load(path)
+
+    monkeypatch.setattr(compiled_cache, "load_verified", cleared)
+    compile_or_copy(exporter, WATER, tmp_path / "second.pt2")
+    assert (tmp_path / "second.pt2").read_bytes() == (tmp_path / "first.pt2").read_bytes()
+    assert entries() == []

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from piwsl.data.datasets.registry import Dataset, RemoteFile, dataset
 from piwsl.errors import DataError, MissingDependencyError, public, reason_of
 from piwsl.runs.files import sha256, write_text
+from piwsl.runs.scratch import temporary_directory
 
 if TYPE_CHECKING:
     from piwsl.data.datasets.download import Progress
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from fnmatch import fnmatchcase
@@ -224,27 +224,30 @@ def unpack(archive: Path, members: tuple[str, ...], folder: Path) -> None:
         DataError: The archive is damaged or contains no matching file.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        count = 0
-        with _opened(archive) as files:
-            for name, stream in files:
-                path = PurePosixPath(name)
-                if "__MACOSX" in path.parts or not any(fnmatchcase(name, pattern) for pattern in members):
-                    continue
-                with (temporary / path.name).open("wb") as target:
-                    shutil.copyfileobj(stream, target)
-                count += 1
-        if not count:
-            raise DataError(f"{archive}: contains no file that matches {' or '.join(members)}")
-        temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
+        with temporary_directory(folder.parent, f".{folder.name}.", ".tmp") as temporary:
+            unpacked = temporary / folder.name
+            unpacked.mkdir()
+            _extract(archive, members, unpacked)
+            if folder.exists():
+                shutil.rmtree(folder)
+            unpacked.rename(folder)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DataError(f"{archive}: damaged archive ({error})") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _extract(archive: Path, members: tuple[str, ...], folder: Path) -> None:
+    count = 0
+    with _opened(archive) as files:
+        for name, stream in files:
+            path = PurePosixPath(name)
+            if "__MACOSX" in path.parts or not any(fnmatchcase(name, pattern) for pattern in members):
+                continue
+            with (folder / path.name).open("wb") as target:
+                shutil.copyfileobj(stream, target)
+            count += 1
+    if not count:
+        raise DataError(f"{archive}: contains no file that matches {' or '.join(members)}")
 
 
 def check_zip(path: Path) -> None:
