@@ -26,7 +26,7 @@ class AotiRunners:
 
     Args:
         content: Content of the package file.
-        folder: Folder for the library inside the package, which is no longer needed when it is loaded.
+        folder: Empty folder for the library inside the package, which may be removed once it is loaded.
 
     Raises:
         EngineError: The package or this version of PyTorch lacks the interface.

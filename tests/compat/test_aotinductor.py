@@ -77,7 +77,7 @@ def test_another_error_of_the_compiler_is_raised_at_once(tmp_path, monkeypatch):
 @pytest.mark.compile
 def test_two_runners_of_a_package_give_the_same(package, monkeypatch, tmp_path):
     content, given = package.read_bytes(), inputs()
-    first, second = (AotiRunners(content, tmp_path).new() for _ in range(2))
+    first, second = (AotiRunners(content, tmp_path / name).new() for name in ("first", "second"))
     for runner in (first, second, first):
         check(runner(given), given)
     # PyTorch always brings the library: an argument for its name would serve this test alone.
