@@ -56,6 +56,7 @@ def read_apart(
         DataError: The file cannot be read, or its reader crashed or did not finish in time.
         MissingDependencyError: A required library is not installed.
     """
+    _check_visible(path)
     server = _Server.running()
     seconds = cpu_seconds + path.stat().st_size / BYTES_PER_SECOND
     number = server.open(f"{function.__module__}:{function.__qualname__}", [str(path), *arguments])
@@ -85,6 +86,7 @@ def call_apart(
     """
     if not sys.executable:
         return function(path, *arguments)
+    _check_visible(path)
     call = (function.__module__, function.__qualname__, (path, *arguments), memory)
     server = _Server.running()
     number = server.open(f"{__name__}:answer_call", [b64encode(pickle.dumps(call)).decode()])
@@ -98,6 +100,16 @@ def call_apart(
         raise result
     returned: T = result
     return returned
+
+
+def _check_visible(path: Path) -> None:
+    """Refuse names such as /dev/stdin, which mean another file in the child.
+
+    Raises:
+        DataError: The path is such a name.
+    """
+    if str(path.absolute()).startswith(("/dev/", "/proc/")):
+        raise DataError(f"{path}: not a regular file: give the name of the file, or save the input to a file")
 
 
 def answer_call(call: str) -> Iterator[Arrays]:

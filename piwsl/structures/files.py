@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from piwsl.errors import DataError
 from piwsl.structures.cells import check_cell, periodic_directions
@@ -39,6 +40,10 @@ def check_structure(atoms: Atoms, where: str = "structure") -> None:
     if (ghosts := np.flatnonzero(atoms.numbers < 1)).size:
         raise DataError(
             f"{where}: atom {atom_name(atoms, int(ghosts[0]))} is a ghost atom without an element: remove it"
+        )
+    if (unknown := np.flatnonzero(atoms.numbers >= len(chemical_symbols))).size:
+        raise DataError(
+            f"{where}: atom {unknown[0]} has the atomic number {atoms.numbers[unknown[0]]}: no such element"
         )
     check_finite(atoms, where)
     check_reach(atoms, where)

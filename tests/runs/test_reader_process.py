@@ -148,3 +148,10 @@ def test_errors_of_calls_keep_their_kind_and_the_next_call_works(file, what, err
 def test_a_call_without_an_end_is_ended(file):
     with pytest.raises(DataError, match="did not finish within 1 s"):
         call_apart(calling, file, "loop", memory=2**28, cpu_seconds=1.0)
+
+
+@pytest.mark.parametrize("name", ["/dev/stdin", "/proc/self/fd/0"])
+def test_names_that_mean_another_file_in_the_child_are_refused(name):
+    for read in (lambda: next(read_apart(arrays, Path(name), 1)), lambda: call_apart(len, Path(name), memory=2**30)):
+        with pytest.raises(DataError, match=f"{name}: not a regular file: give the name of the file"):
+            read()

@@ -192,3 +192,10 @@ def test_a_crystal_record_without_angles(ethanol, tmp_path: Path):
     record = f"CRYST1{3 * '    1.000'}{3 * '   0.00'} P 1           1"
     with pytest.raises(DataError, match=r"a\.pdb: its CRYST1 record is not a cell: correct its lengths and angles"):
         load_structure(pdb_with(record, ethanol, tmp_path / "a.pdb"))
+
+
+@pytest.mark.parametrize("number", [119, 2**56])
+def test_an_atomic_number_beyond_the_table_is_one_line(ethanol, number):
+    ethanol.numbers[2] = number
+    with pytest.raises(DataError, match=f"atom 2 has the atomic number {number}: no such element"):
+        check_structure(ethanol)
