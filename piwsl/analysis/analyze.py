@@ -231,9 +231,8 @@ def _progress_of(callback: Callable[[Reading], None] | None, name: str) -> Progr
 def _read_run(path: Path, progress: Progress | None) -> Run:
     try:
         return read_run(path, progress)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise RunDirectoryError(f"{path}: cannot be read ({reason})") from None
+    except OSError as error:
+        raise RunDirectoryError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _reference_statistics(

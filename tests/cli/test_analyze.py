@@ -166,7 +166,7 @@ def test_one_bad_run_among_several_is_one_line_and_leaves_nothing(work, three, m
     assert f"{work / 'none'}: no such directory" in refuse(capsys, good, work / "none", *reference)
     assert "holds no summary.json" in refuse(capsys, good, work / "base", *reference)
     assert f"{damaged / 'summary.json'} is not valid JSON" in refuse(capsys, good, damaged, *reference)
-    assert f"{scrambled}: cannot be read (not text)" in refuse(capsys, good, scrambled, *reference)
+    assert f"{scrambled / 'thermo.csv'}: damaged (" in refuse(capsys, good, scrambled, *reference)
     assert f"{water}: run and reference are different molecules" in refuse(capsys, good, water, *reference)
     assert "given twice" in refuse(capsys, good, three[1], good, *reference)
     (three[2] / "replica-001" / "trajectory.dcd").write_bytes(b"nothing")

@@ -11,21 +11,32 @@ from tests.fuzz.harness import Target, run_target
 from tests.fuzz.targets import all_targets
 
 QUICK = [target for target in all_targets() if target.seconds < 1]
+BOMBS_AND_SLOW = [target for target in all_targets() if target.crafted or target.seconds >= 1]
 
 
 @pytest.mark.parametrize("target", QUICK, ids=lambda target: target.name)
 def test_altered_files(target):
     """Read all kinds but those that take seconds, which are left to the slow test."""
-    count = 1 if target.seconds > 0.2 else 4
+    count = 1 if target.seconds > 0.2 else 3
     _, faults = run_target(replace(target, crafted={}), count, seed=3)
     assert faults == []
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "target",
+    [target for target in all_targets() if target.crafted or target not in QUICK],
+    ids=lambda target: target.name,
+)
+def test_slow_kinds_and_bombs(target):
+    _, faults = run_target(target, 1, seed=4)
+    assert faults == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("target", all_targets(), ids=lambda target: target.name)
-def test_many_altered_files_and_bombs(target, tmp_path):
-    count = 25 if target.seconds < 0.2 else 5 if target.seconds < 1 else 3
-    _, faults = run_target(target, count, seed=int(os.environ.get("PIWSL_FUZZ_SEED", "0")), keep=tmp_path)
+def test_many_altered_files(target, tmp_path):
+    _, faults = run_target(target, 25, seed=int(os.environ.get("PIWSL_FUZZ_SEED", "0")), keep=tmp_path)
     assert faults == []
 
 

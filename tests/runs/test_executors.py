@@ -25,7 +25,7 @@ def work(path: Path, pause: float = 0.0) -> str:
 
 def is_running(file: Path) -> bool:
     try:
-        os.kill(int(file.read_text()), 0)
+        os.kill(int(file.read_text() or "0") or 2**30, 0)  # the process may have ended before it wrote its number
     except ProcessLookupError:
         return False
     return True

@@ -15,6 +15,7 @@ from piwsl.data.labeling.dynamics import SamplingPlan, sample_and_label
 from piwsl.data.read import read_frames
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
 from piwsl.runs.executors import LocalProcesses, Outcome
+from tests.support.executors import HERE
 
 PLAN = SamplingPlan(
     trajectories=2, steps=40, equilibration_steps=20, frame_interval=10, position_interval=5, chunk_steps=20, seed=3
@@ -54,9 +55,9 @@ def test_a_damaged_chunk_is_one_line_and_can_be_computed_again(job, tmp_path, ch
     arrays["energy"][0] += 0.1
     np.savez(damaged, **arrays)
     with pytest.raises(DataError, match=rf"{damaged.name}: damaged \(the checksum differs\): remove it"):
-        sample_and_label(molecule("H2O"), PLAN, copy)
+        sample_and_label(molecule("H2O"), PLAN, copy, HERE)
     damaged.unlink()
-    sample_and_label(molecule("H2O"), PLAN, copy)
+    sample_and_label(molecule("H2O"), PLAN, copy, HERE)
     with np.load(output / "frames.npz") as one, np.load(copy / "frames.npz") as two:
         assert all(np.array_equal(one[key], two[key]) for key in one.files)
 
@@ -126,24 +127,24 @@ EMT_PLAN = replace(
 
 def test_a_periodic_structure_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"frames.npz has no cell, so that only molecules can be sampled"):
-        sample_and_label(bulk("Cu", cubic=True), EMT_PLAN, tmp_path / "a")
+        sample_and_label(bulk("Cu", cubic=True), EMT_PLAN, tmp_path / "a", HERE)
     assert not list(tmp_path.iterdir())
 
 
 def test_another_structure_is_another_job(tmp_path):
-    sample_and_label(molecule("H2O"), EMT_PLAN, tmp_path / "a")
-    sample_and_label(molecule("H2O"), EMT_PLAN, tmp_path / "a")
+    sample_and_label(molecule("H2O"), EMT_PLAN, tmp_path / "a", HERE)
+    sample_and_label(molecule("H2O"), EMT_PLAN, tmp_path / "a", HERE)
     heavy = molecule("H2O")
     heavy.set_masses([16.0, 2.0, 2.0])
     for other in (molecule("CH4"), heavy):
         with pytest.raises(RunDirectoryError, match=r"another labeling job \(structure\)"):
-            sample_and_label(other, EMT_PLAN, tmp_path / "a")
+            sample_and_label(other, EMT_PLAN, tmp_path / "a", HERE)
 
 
 def test_fixed_atoms_stay_and_have_forces(tmp_path):
     start = molecule("H2O")
     start.set_constraint(FixAtoms([1]))
-    frames = read_frames(sample_and_label(start, EMT_PLAN, tmp_path / "a") / "frames.npz")
+    frames = read_frames(sample_and_label(start, EMT_PLAN, tmp_path / "a", HERE) / "frames.npz")
     assert np.ptp([frame.positions[1] for frame in frames], axis=0).max() == 0
     for frame in frames:
         atoms = frame.atoms()
@@ -151,21 +152,21 @@ def test_fixed_atoms_stay_and_have_forces(tmp_path):
         assert np.allclose(frame.forces, atoms.get_forces(), atol=1e-4)
     start.set_constraint(FixBondLength(0, 1))
     with pytest.raises(DataError, match=r"constraint FixBondLengths? is not supported"):
-        sample_and_label(start, EMT_PLAN, tmp_path / "b")
+        sample_and_label(start, EMT_PLAN, tmp_path / "b", HERE)
 
 
 def test_a_job_that_was_killed_before_its_first_chunk(tmp_path):
     (tmp_path / "a").mkdir()
-    begun = sample_and_label(molecule("H2O"), EMT_PLAN, tmp_path / "b")
+    begun = sample_and_label(molecule("H2O"), EMT_PLAN, tmp_path / "b", HERE)
     (tmp_path / "a" / "plan.json").write_bytes((begun / "plan.json").read_bytes())  # killed before it wrote more
-    made = sample_and_label(molecule("H2O"), EMT_PLAN, tmp_path / "a")
+    made = sample_and_label(molecule("H2O"), EMT_PLAN, tmp_path / "a", HERE)
     assert (made / "frames.npz").read_bytes() == (begun / "frames.npz").read_bytes()
 
 
 def test_temporary_files_of_a_killed_process_are_removed(tmp_path):
-    output = sample_and_label(molecule("H2O"), EMT_PLAN, tmp_path / "a")
+    output = sample_and_label(molecule("H2O"), EMT_PLAN, tmp_path / "a", HERE)
     left = output / "trajectory-00" / ".chunk-0007.npz.ab12cd34.tmp"
     left.mkdir()
     (left / "lock").touch()
-    sample_and_label(molecule("H2O"), EMT_PLAN, output)
+    sample_and_label(molecule("H2O"), EMT_PLAN, output, HERE)
     assert not left.exists()

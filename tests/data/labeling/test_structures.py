@@ -21,8 +21,9 @@ from piwsl.data.labeling.single_point import Failure, SinglePoint, single_point
 from piwsl.data.labeling.structures import LabelStore, label_frames
 from piwsl.data.read import read_frames
 from piwsl.errors import ConfigError, DataError, ModelFileError, RunDirectoryError
-from piwsl.runs.executors import LocalProcesses, Outcome
+from piwsl.runs.executors import LocalProcesses
 from tests.support import faulty_calculators
+from tests.support.executors import HERE
 from tests.support.models_for_tests import trained_file
 from tests.support.molecules import frame
 
@@ -33,17 +34,6 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)  # for the worker processes
-
-
-class Here:
-    """Computes in this process."""
-
-    def run(self, function, tasks, waiting=None):
-        for index, task in enumerate(tasks):
-            yield Outcome(index, function(*task))
-
-
-HERE = Here()
 
 
 def numbered(count):
@@ -298,15 +288,15 @@ def test_without_tblite(monkeypatch):
 def test_a_trained_model_labels_like_its_calculator(tmp_path):
     model = trained_file(tmp_path / "teacher.pt", dtype="float64", layers=1, channels=8)
     frames = FrameSet([frame("CH3OH", seed=seed) for seed in range(2)])
-    done = label_frames(frames, f"model:{model}", tmp_path / "job", where=Here())
+    done = label_frames(frames, f"model:{model}", tmp_path / "job", where=HERE)
     atoms = frames[1].atoms()
     atoms.calc = PiwslCalculator(model)
     labeled = read_frames(done.file)[1]
     assert labeled.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-6)
     assert np.allclose(labeled.forces, atoms.get_forces(), atol=1e-6)
     with pytest.raises(ModelFileError, match="no such file"):
-        label_frames(frames, f"model:{tmp_path / 'none.pt'}", tmp_path / "other", where=Here())
+        label_frames(frames, f"model:{tmp_path / 'none.pt'}", tmp_path / "other", where=HERE)
     assert not (tmp_path / "other").exists()
     trained_file(model, dtype="float64", layers=2, channels=8)  # the same name with other weights is another job
     with pytest.raises(RunDirectoryError, match="another"):
-        label_frames(frames, f"model:{model}", tmp_path / "job", where=Here())
+        label_frames(frames, f"model:{model}", tmp_path / "job", where=HERE)
