@@ -37,13 +37,13 @@ def check_structure(atoms: Atoms, where: str = "structure") -> None:
     """
     if len(atoms) == 0:
         raise DataError(f"{where}: contains no atoms")
-    if (ghosts := np.flatnonzero(atoms.numbers < 1)).size:
-        raise DataError(
-            f"{where}: atom {atom_name(atoms, int(ghosts[0]))} is a ghost atom without an element: remove it"
-        )
-    if (unknown := np.flatnonzero(atoms.numbers >= len(chemical_symbols))).size:
+    if (unknown := np.flatnonzero((atoms.numbers < 0) | (atoms.numbers >= len(chemical_symbols)))).size:
         raise DataError(
             f"{where}: atom {unknown[0]} has the atomic number {atoms.numbers[unknown[0]]}: no such element"
+        )
+    if (ghosts := np.flatnonzero(atoms.numbers == 0)).size:
+        raise DataError(
+            f"{where}: atom {atom_name(atoms, int(ghosts[0]))} is a ghost atom without an element: remove it"
         )
     check_finite(atoms, where)
     check_reach(atoms, where)

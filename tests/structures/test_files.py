@@ -194,7 +194,7 @@ def test_a_crystal_record_without_angles(ethanol, tmp_path: Path):
         load_structure(pdb_with(record, ethanol, tmp_path / "a.pdb"))
 
 
-@pytest.mark.parametrize("number", [119, 2**56])
+@pytest.mark.parametrize("number", [119, 2**56, -1, -(2**40)])
 def test_an_atomic_number_beyond_the_table_is_one_line(ethanol, number):
     ethanol.numbers[2] = number
     with pytest.raises(DataError, match=f"atom 2 has the atomic number {number}: no such element"):
