@@ -16,15 +16,18 @@ from piwsl.runs.interruption import (
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 
 
-@pytest.fixture
-def hangup_ends():
-    """Give SIGHUP its default handler, also where the tests themselves run under nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+@pytest.fixture(autouse=True)
+def _handlers():
+    """Give signals their default handlers, also where the tests themselves run under nohup or in the background."""
+    before = [
+        (number, signal.signal(number, handler))
+        for number, handler in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler))
+    ]
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in before:
+        signal.signal(number, handler)
 
 
-@pytest.mark.usefixtures("hangup_ends")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_signals_are_recorded_and_handlers_restored(name):
     number = getattr(signal, name)
@@ -47,7 +50,6 @@ def test_a_hangup_that_nohup_ignores_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.usefixtures("hangup_ends")
 def test_a_hangup_is_a_termination():
     received = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
@@ -73,7 +75,6 @@ def test_other_threads_change_nothing():
     assert seen == [before]
 
 
-@pytest.mark.usefixtures("hangup_ends")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_becomes_an_exception_that_exec_does_not_hide(name):
     number = getattr(signal, name)
@@ -86,7 +87,6 @@ def test_a_signal_becomes_an_exception_that_exec_does_not_hide(name):
     assert signal.getsignal(number) is before
 
 
-@pytest.mark.usefixtures("hangup_ends")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_waits_for_the_end_of_a_short_block(name):
     ended = []
