@@ -51,18 +51,8 @@ def load_structure(path: str | Path) -> Atoms:
     if is_pdb and atoms.pbc.any() and (np.array_equal(atoms.cell.array, np.eye(3)) or not lengths.any()):
         LOGGER.info(f"{path}: CRYST1 of {' x '.join(f'{x:g}' for x in lengths)} angstrom is read as no cell")
         atoms.cell[:], atoms.pbc = 0.0, False
-    if not atoms.cell.array.any():
-        for name in {**atoms.info, **atoms.arrays}:
-            if label_of(name) == CELL:
-                LOGGER.warning(
-                    f"{path}: has no cell, but {shown(name)!r}, which is not read: if it is the cell, state it as the "
-                    "format does (Lattice)"
-                )
-    if lacks_charge(atoms.arrays, charge_of(atoms, str(path))):
-        LOGGER.warning(
-            f"{path}: 'initial_charges' are not read and have a sum of {atoms.get_initial_charges().sum():+g} e, but "
-            "the structure states no charge: a network that takes a charge needs it as 'charge'"
-        )
+    for text in _remarks(path, atoms):
+        LOGGER.warning(f"{path}: {text}")
     check_structure(atoms, str(path))
     for text in dict.fromkeys(
         reason_of(UserWarning(entry.message)) for entry in caught if entry.category is UserWarning
@@ -72,3 +62,19 @@ def load_structure(path: str | Path) -> Atoms:
         LOGGER.warning(f"{path}: {text}")
     atoms.calc = None
     return atoms
+
+
+def _remarks(path: Path, atoms: Atoms) -> list[str]:
+    """Return what the file contains and a run ignores: a cell of another name, and charges of the atoms."""
+    named = () if atoms.cell.array.any() else {**atoms.info, **atoms.arrays}
+    remarks = [
+        f"has no cell, but {shown(name)!r}, which is not read: if it is the cell, state it as the format does (Lattice)"
+        for name in named
+        if label_of(name) == CELL
+    ]
+    if lacks_charge(atoms.arrays, charge_of(atoms, str(path))):
+        remarks.append(
+            f"'initial_charges' are not read and have a sum of {atoms.get_initial_charges().sum():+g} e, but the "
+            "structure states no charge: a network that takes a charge needs it as 'charge'"
+        )
+    return remarks

@@ -16,8 +16,6 @@ from piwsl.structures.periodic import Unwrapper
 from piwsl.trajectories.decoding import PIECE
 from piwsl.typing import FloatArray, IntArray
 
-# Exceptions of mdtraj's readers for files in another format than their suffix.
-READ_ERRORS = (OSError, ValueError, RuntimeError, TypeError, KeyError, IndexError, EOFError, AttributeError)
 MIXED_CELLS = "some frames have a cell and others do not: use a trajectory of a single system"
 Progress = Callable[[int, int], None]  # called with (frames read, total frames)
 # Positions (frames, atoms, 3) and cells (frames, 3, 3), angstrom; None without cells.

@@ -5,20 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
-from ase.calculators.emt import EMT
 from scipy.spatial.transform import Rotation
 
 from piwsl.data.energy_work import compare_energies_and_work
-from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.frames import FrameSet
 from piwsl.data.inspect import inspect_frames
 from piwsl.data.read import read_frames
 from piwsl.data.systems import RESOURCES
 from piwsl.units import BOHR, HARTREE, KCAL_PER_MOL
-
-
-def labeled(atoms):
-    atoms.calc = EMT()
-    return Frame.from_atoms(atoms, atoms.get_potential_energy(), atoms.get_forces())
+from tests.support.emt import labeled
 
 
 @pytest.fixture(scope="module")

@@ -5,17 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
-from ase.calculators.emt import EMT
 
-from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.frames import FrameSet
 from piwsl.data.inspect import inspect_frames
-
-
-def labeled(atoms):
-    atoms.calc = EMT()
-    forces, energy = atoms.get_forces(), atoms.get_potential_energy()
-    stress = atoms.get_stress(voigt=False) if all(atoms.pbc) else None
-    return Frame.from_atoms(atoms, energy, forces, stress)
+from tests.support.emt import labeled
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from piwsl.export import compiled_cache
 from piwsl.export.compiled_cache import clear, compile_or_copy, entries
 from piwsl.export.exporter import Exporter
 from piwsl.training.walls import ranges_of_molecule
+from tests.support.compilation import compile_as_torchscript
 from tests.support.models_for_tests import trained_file
 from tests.support.molecules import frame
 
@@ -26,17 +27,8 @@ def private(tmp_path, monkeypatch):
 
 @pytest.fixture
 def compiled(monkeypatch):
-    """Structures for which a file was made: as TorchScript, which takes a moment instead of half a minute."""
-    made = []
-    write = Exporter.openmm
-
-    def openmm(self, structure, output, form, copies=1):
-        assert form == "aotinductor"
-        made.append((structure.species.tolist(), copies))
-        return write(self, structure, output, copies=copies)
-
-    monkeypatch.setattr(Exporter, "openmm", openmm)
-    return made
+    """Structures for which a file was made."""
+    return compile_as_torchscript(monkeypatch)
 
 
 @pytest.fixture(scope="module")

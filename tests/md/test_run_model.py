@@ -8,11 +8,11 @@ from ase import Atoms
 
 from piwsl.data.systems import SYSTEMS
 from piwsl.errors import ConfigError
-from piwsl.export.exporter import Exporter
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.run import run_protocol
 from piwsl.md.run_model import COMPILED_FROM, prepare_model
 from piwsl.trajectories.thermo import read_thermo
+from tests.support.compilation import compile_as_torchscript
 from tests.support.models_for_tests import trained_file
 
 
@@ -68,13 +68,7 @@ def test_a_long_run_is_compiled_once_and_its_restart_is_exact(model, ethanol, tm
 
 @pytest.mark.slow
 def test_a_long_run_of_a_bundled_system_is_compiled_from_its_trained_file(tmp_path, monkeypatch):
-    write = Exporter.openmm
-
-    def torchscript(self, structure, output, form, copies=1):  # compiling takes half a minute
-        assert form == "aotinductor"
-        return write(self, structure, output, copies=copies)
-
-    monkeypatch.setattr(Exporter, "openmm", torchscript)
+    compile_as_torchscript(monkeypatch)
     monkeypatch.setenv("PIWSL_CACHE_DIR", str(tmp_path / "cache"))
     aspirin = SYSTEMS["aspirin"]
     exported, structure = aspirin.exported, aspirin.structure

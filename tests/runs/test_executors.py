@@ -24,8 +24,11 @@ def work(path: Path, pause: float = 0.0) -> str:
 
 
 def is_running(file: Path) -> bool:
+    number = file.read_text()
+    if not number:  # the process ended before it wrote
+        return False
     try:
-        os.kill(int(file.read_text() or "0") or 2**30, 0)  # the process may have ended before it wrote its number
+        os.kill(int(number), 0)
     except ProcessLookupError:
         return False
     return True

@@ -1,7 +1,6 @@
 """Trained and exported models, checkpoints, and models of other packages."""
 
 import gzip
-import hashlib
 import io
 import random
 import shutil
@@ -10,7 +9,6 @@ import zipfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,6 +18,7 @@ from piwsl.export.exporter import Exporter
 from piwsl.export.import_model import import_model
 from piwsl.export.trained_file import load_trained
 from piwsl.training.checkpoints import read_checkpoint
+from tests.fuzz.digest import digest_of
 from tests.fuzz.harness import Target
 from tests.fuzz.mutations import ZIP, Mutation
 from tests.support.models_for_tests import file_with_heads, trained_file
@@ -29,26 +28,18 @@ FOUNDATION = Path(__file__).parents[2] / "models" / "foundation"
 WATER = frame("H2O")
 
 
-def _digest(values: Any) -> str:
-    digest = hashlib.sha256()
-    for value in values:
-        content = value.detach().numpy().tobytes() if isinstance(value, torch.Tensor) else str(value).encode()
-        digest.update(content)
-    return digest.hexdigest()
-
-
 def _trained(path: Path) -> str:
     model = load_trained(path)
     model.potential()
     levels = [model, *(model.at_level(name) for name in model.levels)]
-    return _digest(value for level in levels for value in (*level.tensors.values(), level.scale, level.training))
+    return digest_of(*(value for level in levels for value in (*level.tensors.values(), level.scale, level.training)))
 
 
 def _exported(path: Path) -> str:
     potential = load_exported(path)
     program = potential.program
     weights = program.state_dict().values() if isinstance(program, torch.jit.ScriptModule) else ()
-    return _digest((*weights, potential.info))
+    return digest_of(*weights, potential.info)
 
 
 @lru_cache
@@ -92,7 +83,7 @@ def _checkpoint(path: Path) -> None:
 
 def _read_checkpoint(path: Path) -> str:
     stored = read_checkpoint(path)
-    return _digest((*stored["state_dict"].values(), stored["global_step"]))
+    return digest_of(*stored["state_dict"].values(), stored["global_step"])
 
 
 def _imported(path: Path, head: str | None = None) -> str:

@@ -1,15 +1,14 @@
 """Start structures in the formats that users have, and topologies of references."""
 
-import hashlib
 from pathlib import Path
 
-import numpy as np
 from ase.build import bulk, molecule
 from ase.constraints import FixAtoms
 from ase.io import write
 
 from piwsl.data.structure_file import load_structure
 from piwsl.trajectories.files import read_topology
+from tests.fuzz.digest import digest_of
 from tests.fuzz.harness import Target
 from tests.fuzz.mutations import BYTES, TEXT
 from tests.support.run_directories import write_trajectory
@@ -33,10 +32,8 @@ $$$$
 
 def _read(path: Path) -> str:
     atoms = load_structure(path)
-    digest = hashlib.sha256()
-    for values in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, atoms.get_masses()):
-        digest.update(np.ascontiguousarray(values).tobytes())
-    return f"{digest.hexdigest()} {len(atoms.constraints)}"
+    values = (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, atoms.get_masses(), len(atoms.constraints))
+    return digest_of(*values)
 
 
 def _molecule(path: Path) -> None:
