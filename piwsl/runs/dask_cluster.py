@@ -25,11 +25,13 @@ def local_cluster(workers: int) -> Iterator["DaskCluster"]:
 
     Scheduler and workers run any code that they receive. They accept only connections with the certificate of this
     cluster. The certificate exists only in the memory of its processes, so other users of the machine cannot connect.
+    There are no pages about the cluster.
 
     Raises:
         MissingDependencyError: Dask, or the library that creates the certificate, is not installed.
     """
     try:
+        from dask import config
         from distributed import LocalCluster
         from distributed.security import Security
     except ImportError as error:
@@ -37,14 +39,17 @@ def local_cluster(workers: int) -> Iterator["DaskCluster"]:
     if find_spec("cryptography") is None:
         raise MissingDependencyError("cryptography", "a Dask cluster that only this run can use", "dask")
     security = Security.temporary()
-    with variables_restored(_variables_of_workers()):
+    # The pages of Dask, with names, messages and logs, would be open to all users of the machine.
+    pages: dict[str, list[str]] = {f"distributed.{part}.http.routes": [] for part in ("scheduler", "worker")}
+    with variables_restored(_variables_of_workers()), config.set(pages):
         # Ctrl-C in a terminal reaches all child processes; this process decides which of them end.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             cluster = LocalCluster(
                 workers,
                 threads_per_worker=1,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": False},
                 silence_logs=logging.CRITICAL,
                 protocol="tls",
                 security=security,

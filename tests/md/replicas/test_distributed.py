@@ -1,5 +1,6 @@
 """Replicas on a real Dask cluster of two worker processes, some of which are killed."""
 
+import contextlib
 import json
 import os
 import signal
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import mdtraj
 import numpy as np
+import psutil
 import pytest
+import requests
 
 from piwsl.errors import ConfigError, RunDirectoryError, UnphysicalError
 from piwsl.md.protocol import MDProtocol
@@ -73,6 +76,20 @@ def test_nobody_else_can_use_the_cluster_of_a_run(cluster, tmp_path):
         with pytest.raises(ConfigError, match="no Dask scheduler at"):
             list(DaskCluster(where, patience=2.0, security=security).run(Path.touch, [(tmp_path / "intruder",)]))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cluster_has_no_pages_and_leaves_the_usual_port_to_others(cluster):
+    me = psutil.Process()
+    connections = [each for process in (me, *me.children(recursive=True)) for each in process.net_connections("tcp")]
+    ports = [each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN]
+    assert len(ports) >= 4
+    assert 8787 not in ports
+    answers = []
+    for port in ports:
+        for page in ("health", "metrics", "info/main/workers.html", "json/counts.json"):
+            with contextlib.suppress(requests.ConnectionError):  # a port that wants a certificate
+                answers.append(requests.get(f"http://127.0.0.1:{port}/{page}", timeout=10).status_code)
+    assert set(answers) == {404}
 
 
 def test_replicas_are_those_of_one_process(cluster, ethanol, make_model, tmp_path):
