@@ -50,6 +50,10 @@ class Labeled(Protocol):
     def has_spread(self) -> bool:
         """Whether the spread of an ensemble is stored."""
 
+    @property
+    def labels_from(self) -> str:
+        """Foundation model behind the labels; empty if there is none."""
+
 
 @dataclass(frozen=True, eq=False)
 class Census:
@@ -66,6 +70,8 @@ class Census:
         unusable_stress: Whether a frame has a stress but no volume (n,).
         charge_spin: Charge (e) and number of unpaired electrons (n, 2), float16; NaN if not stated.
         has_spread: Whether the spread of an ensemble is stored for a frame (n,).
+        labels_from: Foundation models behind the labels, each with its license, sorted; a selection of frames keeps
+            those of all frames.
     """
 
     numbers: IntArray
@@ -78,6 +84,7 @@ class Census:
     unusable_stress: BoolArray
     charge_spin: FloatArray
     has_spread: BoolArray
+    labels_from: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, frames: Iterable[Labeled]) -> "Census":
@@ -85,6 +92,7 @@ class Census:
         table = CompositionTable()
         # Lists would need ten times the memory.
         rows, energy, flags, states = array("i"), array("d"), bytearray(), bytearray()
+        labels_from: set[str] = set()
         for frame in frames:
             rows.append(table.row(frame.species))
             energy.append(frame.energy)
@@ -92,10 +100,13 @@ class Census:
                 (frame.has_forces, frame.has_stress, any(frame.pbc), frame.has_unusable_stress, frame.has_spread)
             )
             states += np.array((frame.charge, frame.unpaired_electrons), dtype=np.float16).tobytes()
+            labels_from.add(frame.labels_from)
         forces, stress, periodic, unusable, spread = np.frombuffer(flags, dtype=bool).reshape(-1, 5).T.copy()
         charge_spin = np.frombuffer(states, dtype=np.float16).reshape(-1, 2).copy()
         composition, energies = np.array(rows, dtype=np.int32), np.array(energy)
-        return cls(*table.counts(), composition, energies, forces, stress, periodic, unusable, charge_spin, spread)
+        marks = (forces, stress, periodic, unusable)
+        origins = tuple(sorted(labels_from - {""}))
+        return cls(*table.counts(), composition, energies, *marks, charge_spin, spread, origins)
 
     @classmethod
     def joined(cls, parts: Sequence["Census"]) -> "Census":
@@ -115,6 +126,7 @@ class Census:
             np.concatenate([part.unusable_stress for part in parts]),
             np.concatenate([part.charge_spin for part in parts]),
             np.concatenate([part.has_spread for part in parts]),
+            tuple(sorted({origin for part in parts for origin in part.labels_from})),
         )
 
     def take(self, indices: IntArray) -> "Census":
@@ -130,6 +142,7 @@ class Census:
             self.unusable_stress[indices],
             self.charge_spin[indices],
             self.has_spread[indices],
+            self.labels_from,
         )
 
     def __len__(self) -> int:

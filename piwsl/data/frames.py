@@ -42,6 +42,8 @@ class Frame:
         force_spread: Standard deviation of the force on each atom over these models (n,), eV/angstrom, as the root of
             the sum over the components; None if it is not stored.
         level: Index of the level of theory of the labels in a training run with several levels; 0 is the main level.
+        labels_from: Foundation model that computed the labels, or from which the model that computed them was made,
+            with its license; empty if there is none.
     """
 
     species: IntArray
@@ -57,6 +59,7 @@ class Frame:
     energy_spread: float = np.nan
     force_spread: FloatArray | None = None
     level: int = 0
+    labels_from: str = ""
 
     def reordered(self, order: IntArray) -> "Frame":
         """Return the frame with its atoms in another order, given as indices (n,) into the present order."""
@@ -120,6 +123,7 @@ class Frame:
             stress=np.full((3, 3), np.nan),
             energy_spread=np.nan,
             force_spread=None,
+            labels_from="",
         )
 
     def atoms(self) -> Atoms:

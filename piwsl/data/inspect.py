@@ -158,7 +158,7 @@ def inspect_frames(frames: FrameSet, largest_sample: int = LARGEST_SAMPLE) -> Da
         unlabeled=int((~census.labeled).sum()),
         spreads=survey_spreads(frames),
         repeats=survey_repeats(frames),
-        notes=list(frames.notes),
+        notes=[*frames.notes, *(f"labels made from {origin}" for origin in census.labels_from)],
     )
     report.warnings.extend(_warnings(census, report))
     return report

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -153,18 +152,6 @@ def import_model(
         citation=origin.citation,
         notes=origin.notes,
     )
-
-
-def foundation_lines(training: dict[str, Any]) -> list[str]:
-    """Return the origin and license of a file that was made from a foundation model; an empty list for other files."""
-    teacher = training.get("teacher")
-    origins = [training.get("foundation"), teacher.get("foundation") if isinstance(teacher, dict) else None]
-    lines = [
-        f"made from {origin.get('name')}: license of its weights: {origin.get('license')}"
-        for origin in origins
-        if isinstance(origin, dict)
-    ]
-    return list(dict.fromkeys(lines))
 
 
 def check_structures(elements: Sequence[int]) -> list[Frame]:

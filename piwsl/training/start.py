@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from piwsl.errors import ConfigError, ElementError
-from piwsl.export.import_model import foundation_lines
+from piwsl.export.licenses import foundation_lines, label_origins
 from piwsl.export.trained_file import DTYPES, TrainedModel, load_trained
 from piwsl.models import ModelConfig, Potential, build_potential
 from piwsl.models.build import build_prior
@@ -202,6 +202,8 @@ def _origin(config: TrainingConfig) -> dict[str, Any] | None:
     if start.training_method == "lora":
         origin |= {"lora_rank": start.lora_rank, "lora_scale": start.lora_scale, "lora_targets": [*start.lora_targets]}
     # The license of a foundation model holds for everything that is made from it.
+    labels = label_origins(file.training)
+    origin |= {"labels_from": labels} if labels else {}
     return origin | {"foundation": file.training["foundation"]} if "foundation" in file.training else origin
 
 

@@ -11,7 +11,7 @@ from ase.data import chemical_symbols
 from piwsl.data.census import Census
 from piwsl.data.frames import FrameSet
 from piwsl.errors import ConfigError, ElementError, PiwslError
-from piwsl.export.import_model import foundation_lines
+from piwsl.export.licenses import foundation_lines
 from piwsl.export.loading import model_files
 from piwsl.export.trained_file import DTYPES, TrainedModel, load_trained
 from piwsl.losses.teacher import Teacher

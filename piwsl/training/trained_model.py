@@ -68,6 +68,7 @@ def trained_model(
             **({"head": frames.main_level} if heads else {}),
             **({} if teacher is None else {"teacher": teacher}),
             **_foundation(origin, teacher),
+            **_labels_from(origin, frames),
             "validation": asdict(validation),
             "test": asdict(test) if test else None,
         },
@@ -123,3 +124,9 @@ def _foundation(*records: dict[str, Any] | None) -> dict[str, Any]:
     """Return the entry of the first foundation model that the start or the teacher was made from."""
     found = (record["foundation"] for record in records if record and "foundation" in record)
     return {"foundation": foundation} if (foundation := next(found, None)) else {}
+
+
+def _labels_from(origin: dict[str, Any] | None, frames: TrainingFrames) -> dict[str, Any]:
+    """Return the entry of the foundation models behind the labels of this run and of those that its start came from."""
+    found = {*(origin or {}).get("labels_from", ()), *frames.train.census.labels_from}
+    return {"labels_from": sorted(found)} if found else {}

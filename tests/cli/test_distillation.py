@@ -1,6 +1,7 @@
 """The sequence of docs/distillation.md on tiny models: teacher, sampled labels, student, export."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from ase.io import write
 
 from piwsl import load_model, read_frames
 from piwsl.data.write import write_frames
+from piwsl.export.trained_file import load_trained, save_trained
 from tests.support.frame_sets import random_water_file
 from tests.support.models_for_tests import trained_file
 
@@ -31,6 +33,9 @@ def called(cli):
 @pytest.mark.slow
 def test_teacher_labels_student_export(called, tmp_path):
     trained_file(tmp_path / "start.pt", dtype="float64", channels=4, layers=1, cutoff=3.0, frames=("H2O",))
+    start = load_trained(tmp_path / "start.pt")
+    made_from = {**start.training, "foundation": {"name": "SOME-MODEL", "license": "ASL"}}
+    save_trained(replace(start, training=made_from), tmp_path / "start.pt")
     write(tmp_path / "water.xyz", molecule("H2O"))
     random_water_file(tmp_path / "labels.npz", 16)
     write_frames(read_frames(tmp_path / "labels.npz", "eV"), tmp_path / "labels.xyz")
@@ -38,6 +43,7 @@ def test_teacher_labels_student_export(called, tmp_path):
     called("train", *fine_tuning, "--output", "teacher")
     called("data", "label", "--structure", "water.xyz", "--method", "model:teacher", *CALM, "--output", "sampled")
     frames = read_frames("sampled/frames.npz")
+    assert frames.census.labels_from == ("SOME-MODEL: license of its weights: ASL",)
     assert len(frames) == 12
     assert frames.census.has_spread.all()
     # From stored labels, weighted by their spread:

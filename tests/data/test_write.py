@@ -104,14 +104,17 @@ def test_a_packed_file_states_what_it_is(tmp_path):
 
 
 @pytest.mark.parametrize("ending", WRITERS)
-def test_the_kind_of_structure_comes_back(tmp_path, ending):
+def test_texts_come_back(tmp_path, ending):
     frames = [
-        replace(frame("H2O", seed=seed, labeled=True), config_type=kind) for seed, kind in enumerate(("", "wäßrig"))
+        replace(frame("H2O", seed=seed, labeled=True), config_type=kind, labels_from=origin)
+        for seed, (kind, origin) in enumerate((("", "A: license: MIT, see (1)"), ("wäßrig", "")))
     ]
     write_frames(FrameSet(frames), tmp_path / f"a{ending}")
     again = read_frames(tmp_path / f"a{ending}")
     assert [one.config_type for one in again] == ["", "wäßrig"]
-    assert "config_type" in " ".join(again.names.read)
+    assert [one.labels_from for one in again] == ["A: license: MIT, see (1)", ""]
+    assert again.census.labels_from == again.select([1]).census.labels_from == ("A: license: MIT, see (1)",)
+    assert {"config_type", "labels_from"} <= set(again.names.read)
     assert not again.names.unread
 
 

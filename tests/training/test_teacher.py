@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+import piwsl
 from piwsl.data.batch import collate
 from piwsl.data.frames import FrameSet
 from piwsl.data.write import write_frames
 from piwsl.errors import ConfigError, ElementError, ModelFileError, RunDirectoryError
-from piwsl.export.import_model import foundation_lines
+from piwsl.export.licenses import foundation_lines
 from piwsl.export.trained_file import load_trained, save_trained
 from piwsl.losses import TeacherForces
 from piwsl.runs.files import sha256
@@ -102,6 +103,29 @@ def test_the_file_records_the_teacher_and_its_license(small, teacher_file, tmp_p
 def test_both_licenses_are_said():
     training = {"foundation": FOUNDATION, "teacher": {"foundation": {"name": "OTHER", "license": "MIT"}}}
     assert [line.rpartition(" ")[2] for line in foundation_lines(training)] == ["ASL", "MIT"]
+
+
+def test_labels_of_a_teacher_keep_its_license(small, teacher_file, bare_file, tmp_path):
+    labeled = piwsl.label(bare_file, f"model:{teacher_file}", output=tmp_path / "labels", progress=False)
+    origin = "SOME-MODEL: license of its weights: ASL"
+    assert {one.labels_from for one in labeled} == {origin}
+    packed = tmp_path / "labels.h5"
+    write_frames(labeled, packed)
+    sizes = ("data.train=14", "data.validation=3", "data.test=3")
+    student_of = small(f"data.file={packed}", *sizes, "optimizer.steps=2", *OFF)
+    run = run_training(student_of, tmp_path / "run")
+    student = load_trained(run.model)
+    assert student.training["labels_from"] == [origin]
+    assert "foundation" not in student.training
+    assert f"note: labels made from {origin}" in (tmp_path / "run" / "train.log").read_text()
+    # The license holds for what is made from the student, too.
+    again = small(f"start.init_from={run.model}", "optimizer.steps=2", *OFF)
+    tuned = run_training(again, tmp_path / "tuned")
+    assert load_trained(tuned.model).training["labels_from"] == [origin]
+    assert f"made from {origin}" in (tmp_path / "tuned" / "train.log").read_text()
+    exported = piwsl.export_model(tuned.model, tmp_path / "model.pt").path
+    more = piwsl.label(bare_file, f"model:{exported}", output=tmp_path / "more", progress=False)
+    assert more[0].labels_from == origin
 
 
 def test_another_level_of_theory_is_said(small, teacher_file):

@@ -19,12 +19,12 @@ from piwsl.data.formats.labels import (
     ENERGY_SPREAD_KEY,
     EV_ANGSTROM,
     FORCES_KEY,
-    KIND_KEY,
     STRESS_KEY,
     find_labels,
     labeled_frame,
     periodicity,
     spreads_of,
+    texts_of,
 )
 from piwsl.data.formats.stated_units import check_stated_units
 from piwsl.data.formats.traj import check_traj
@@ -155,8 +155,7 @@ def write_extxyz(path: Path, frames: Iterable[Frame]) -> None:
                 atoms.arrays[FORCES_KEY] = frame.forces
             if frame.has_stress:
                 atoms.info[STRESS_KEY] = frame.stress.reshape(-1)
-            if frame.config_type:
-                atoms.info[KIND_KEY] = frame.config_type
+            atoms.info.update(texts_of(frame))
             for key, spread in spreads_of(frame).items():
                 (atoms.info if key == ENERGY_SPREAD_KEY else atoms.arrays)[key] = spread
             write_xyz(stream, [atoms], write_results=False)

@@ -1,7 +1,7 @@
 """Find labels in files by name, convert them to eV and angstrom, and validate them."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,14 @@ STRESS_KEY = "REF_stress"
 VIRIAL_KEYS = ("REF_virial", "REF_virials")
 ENERGY_SPREAD_KEY = "REF_energy_spread"
 FORCE_SPREAD_KEY = "REF_force_spread"
-KIND_KEY = "config_type"
+# Texts of a frame by key, each with its largest number of characters. They are also attributes of `Frame`.
+TEXTS = {"config_type": 60, "labels_from": 240}
 RESULTS = ("energy", "free_energy", "forces", "stress")
 
 EV_ANGSTROM = LabelUnits(1.0, 1.0)
 LARGEST_LENGTH = 1.0e5  # angstrom; limit for coordinates and lattice vectors
 _DIFFERENT = 0.01  # relative difference of a stress and a virial that contradict each other
 _ROUNDED = 1e-5  # eV/angstrom^3; rounding of both
-_LONGEST_KIND = 60  # characters of a config_type
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class RawLabels:
         other_energy: Energy that was not used, because the forces belong to the free energy.
         energy_spread: Standard deviation of the energy over the models of an ensemble.
         force_spread: Standard deviation of the force on each atom (n,).
-        config_type: Kind of structure; empty if not stated.
+        texts: Values of the `TEXTS` that are stated, by key.
     """
 
     energy: Any = None
@@ -61,7 +61,7 @@ class RawLabels:
     other_energy: Any = None
     energy_spread: Any = None
     force_spread: Any = None
-    config_type: str = ""
+    texts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def exist(self) -> bool:
@@ -82,10 +82,10 @@ def find_labels(named: Mapping[str, Any], results: Mapping[str, Any]) -> RawLabe
     others: dict[str, Any] = {
         "energy_spread": named.get(ENERGY_SPREAD_KEY),
         "force_spread": named.get(FORCE_SPREAD_KEY),
-        "config_type": _kind_of(named),
+        "texts": _texts_of(named),
     }
     other_names = tuple(key for key in (ENERGY_SPREAD_KEY, FORCE_SPREAD_KEY) if named.get(key) is not None)
-    other_names += (KIND_KEY,) if others["config_type"] else ()
+    other_names += tuple(others["texts"])
     keys = (ENERGY_KEY, FORCES_KEY, STRESS_KEY, *VIRIAL_KEYS)
     names = tuple(key for key in keys if named.get(key) is not None)
     if names:
@@ -114,15 +114,15 @@ def _equal(first: Any, second: Any) -> bool:
         return False
 
 
-def _kind_of(named: Mapping[str, Any]) -> str:
-    """Return the kind of structure from ``config_type``; empty if the frame has no such name."""
-    value = named.get(KIND_KEY, "")
-    return shown_kind(str(value)) if isinstance(value, str | int | float) else ""
+def _texts_of(named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the stated `TEXTS` of a structure by key."""
+    values = {key: named[key] for key in TEXTS if isinstance(named.get(key), str | int | float)}
+    return {key: text for key, value in values.items() if (text := shown_text(key, str(value)))}
 
 
-def shown_kind(text: str) -> str:
-    """Return a kind of structure from a file in one line, shortened and without control characters."""
-    return shortened(printable(text), _LONGEST_KIND)
+def shown_text(key: str, text: str) -> str:
+    """Return one of the `TEXTS` of a file in one line, shortened and without control characters."""
+    return shortened(printable(text), TEXTS[key])
 
 
 def labeled_frame(
@@ -172,9 +172,9 @@ def labeled_frame(
         cell=vectors * units.length,
         pbc=pbc,
         stress=_stress(where, labels, vectors, pbc, units),
-        config_type=labels.config_type,
         charge=stated.charge,
         unpaired_electrons=stated.unpaired_electrons,
+        **labels.texts,
         **_spreads(where, labels, len(numbers), units),
     )
     stress = labels.stress if labels.stress is not None else labels.virial
@@ -212,8 +212,12 @@ def checked_spread(where: str, name: str, values: FloatArray, count: int) -> Flo
 
 def stored_data(frame: Frame) -> dict[str, Any]:
     """Return all values of a frame by key that are neither its structure nor its labels, for ASE databases."""
-    kind = {KIND_KEY: frame.config_type} if frame.config_type else {}
-    return {**frame.charge_spin.info(), **spreads_of(frame), **kind}
+    return {**frame.charge_spin.info(), **spreads_of(frame), **texts_of(frame)}
+
+
+def texts_of(frame: Frame) -> dict[str, str]:
+    """Return the `TEXTS` of a frame by key, without empty texts."""
+    return {key: text for key in TEXTS if (text := getattr(frame, key))}
 
 
 def spreads_of(frame: Frame) -> dict[str, Any]:

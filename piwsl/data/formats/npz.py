@@ -10,7 +10,7 @@ from zipfile import ZipFile, ZipInfo
 import numpy as np
 
 from piwsl.data.charges import CHARGE, NAMES, NO_CHARGE, UNPAIRED, ChargeSpin, stated_charge
-from piwsl.data.formats.labels import KIND_KEY, atomic_numbers_of, check_frame, checked_spread, shown_kind
+from piwsl.data.formats.labels import TEXTS, atomic_numbers_of, check_frame, checked_spread, shown_text
 from piwsl.data.formats.stated_units import check_stated_units, text_of
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import UnknownLayoutError
@@ -58,7 +58,7 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
         stated = _charges(path, arrays, keys)
         frames = _frames(path, arrays, keys, units, stated)
     read = {key for key in keys[2:] if key in arrays} | (
-        {"units", "e_unit", "r_unit", KIND_KEY, *agreeing, *SPREADS} & arrays.keys()
+        {"units", "e_unit", "r_unit", *TEXTS, *agreeing, *SPREADS} & arrays.keys()
     )
     count = NameCount()
     labels = [*STRUCTURE, *(label for label, key in zip(("energy", "forces"), keys[2:], strict=True) if key in arrays)]
@@ -219,22 +219,21 @@ def _frames(
             replace(frame, **_spreads(f"{path}: frame {i}", of_energy[i], of_forces[i]))
             for i, frame in enumerate(frames)
         ]
-    if KIND_KEY in arrays:
-        frames = [
-            replace(frame, config_type=kind) for frame, kind in zip(frames, _kinds(path, arrays, count), strict=True)
-        ]
+    for key in TEXTS.keys() & arrays.keys():
+        texts: list[dict[str, Any]] = [{key: text} for text in _texts(path, arrays, key, count)]
+        frames = [replace(frame, **text) for frame, text in zip(frames, texts, strict=True)]
     given = [name for name, key in (("energy", energy_key), ("forces", forces_key)) if key in arrays]
     for index, frame in enumerate(frames):
         check_frame(path, index, frame, given)
     return frames
 
 
-def _kinds(path: Path, arrays: dict[str, FloatArray], count: int) -> list[str]:
-    """Return the kind of structure of each frame. An array has one text, or one text for each frame."""
-    values = arrays[KIND_KEY].reshape(-1)
+def _texts(path: Path, arrays: dict[str, FloatArray], key: str, count: int) -> list[str]:
+    """Return a text of each frame. An array has one text, or one text for each frame."""
+    values = arrays[key].reshape(-1)
     if values.dtype.kind != "U" or len(values) not in (1, count):
-        raise DataError(f"{path}: {KIND_KEY} has shape {values.shape}, expected one text or ({count},)")
-    return [shown_kind(str(text)) for text in np.broadcast_to(values, (count,))]
+        raise DataError(f"{path}: {key} has shape {values.shape}, expected one text or ({count},)")
+    return [shown_text(key, str(text)) for text in np.broadcast_to(values, (count,))]
 
 
 def _spreads(where: str, energy: float, forces: FloatArray) -> dict[str, Any]:
@@ -270,7 +269,8 @@ def write_npz(path: Path, frames: Iterable[Frame]) -> None:
         DataError: The frames have different atoms or a cell, or only some frames have a label.
     """
     positions, energies, forces, states, species = [], [], [], [], None
-    energy_spreads, force_spreads, kinds = [], [], []
+    energy_spreads, force_spreads = [], []
+    texts: dict[str, list[str]] = {key: [] for key in TEXTS}
     for index, frame in enumerate(frames):
         species = frame.species if species is None else species
         if not np.array_equal(frame.species, species) or frame.cell.any() or frame.has_stress:
@@ -281,7 +281,8 @@ def write_npz(path: Path, frames: Iterable[Frame]) -> None:
         positions.append(frame.positions)
         energies.append(frame.energy)
         forces.append(frame.forces)
-        kinds.append(frame.config_type)
+        for key in TEXTS:
+            texts[key].append(getattr(frame, key))
         states.append((frame.charge, frame.unpaired_electrons))
         energy_spreads.append(frame.energy_spread)
         none = np.full(len(frame.species), np.nan)
@@ -302,6 +303,5 @@ def write_npz(path: Path, frames: Iterable[Frame]) -> None:
     for name, values in zip(SPREADS, (np.array(energy_spreads), np.array(force_spreads)), strict=True):
         if not np.isnan(values).all():
             arrays[name] = values
-    if any(kinds):
-        arrays[KIND_KEY] = np.array(kinds)
+    arrays |= {key: np.array(values) for key, values in texts.items() if any(values)}
     np.savez_compressed(path, **arrays, units=np.array("eV, angstrom"))

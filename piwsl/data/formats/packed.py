@@ -16,7 +16,7 @@ import numpy as np
 from piwsl.data.census import Census, CompositionTable
 from piwsl.data.charges import CHARGE, UNPAIRED, stated_charge
 from piwsl.data.formats.hdf5 import check_stored, open_hdf5, opened, plain_array
-from piwsl.data.formats.labels import EV_ANGSTROM, KIND_KEY, check_frame, checked_spread, shown_kind
+from piwsl.data.formats.labels import EV_ANGSTROM, TEXTS, check_frame, checked_spread, shown_text
 from piwsl.data.formats.stated_units import check_stated_units, text_of
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess
@@ -69,7 +69,8 @@ FIELDS = {
     "force_spread": Field(True, (), "f8", np.nan, "eV/angstrom", optional=True),
     CHARGE: Field(False, (), "f8", np.nan, "e", optional=True),
     UNPAIRED: Field(False, (), "f8", np.nan, optional=True),
-    KIND_KEY: Field(False, (), "S64", b"", optional=True),
+    "config_type": Field(False, (), "S64", b"", optional=True),
+    "labels_from": Field(False, (), "S256", b"", optional=True),
 }
 _LABELS = ("energy", "forces", "stress", "energy_spread", "force_spread")
 OFFSETS = "offsets"
@@ -107,7 +108,7 @@ class PackedFrames(LazyFrames):
         with opened(path) as file:
             super().__init__(path, _checked_count(path, file))
             labels = [name for name in _LABELS if name in file and file[name].id.get_storage_size()]
-            labels += [name for name in (CHARGE, UNPAIRED, KIND_KEY) if name in file]
+            labels += [name for name in (CHARGE, UNPAIRED, *TEXTS) if name in file]
             others = [shown(name) for name in file if name not in FIELDS and name != OFFSETS]
         self.names = FoundNames(len(self), dict.fromkeys(labels, len(self)), dict.fromkeys(others, len(self)))
         self._arrays = PerProcess(lambda: _Arrays(open_hdf5(path)), lambda arrays: arrays.close())
@@ -130,6 +131,7 @@ class PackedFrames(LazyFrames):
         composition, energy = np.empty(len(self), dtype=np.int32), np.empty(len(self))
         charge_spin = np.empty((len(self), 2), dtype=np.float16)
         forces, stress, periodic, cells, spread = np.empty((5, len(self)), dtype=bool)
+        origins: set[str] = set()
         for start in range(0, len(self), 10 * BLOCK):
             stop = min(start + 10 * BLOCK, len(self))
             ends = arrays.rows(OFFSETS, start, stop + 1)
@@ -146,8 +148,10 @@ class PackedFrames(LazyFrames):
             spread[start:stop] = np.isfinite(arrays.rows("energy_spread", start, stop))
             of_atoms = np.isfinite(arrays.rows("force_spread", *atoms))
             spread[start:stop] |= np.logical_or.reduceat(of_atoms, ends[:-1] - ends[0])
+            origins |= {_text("labels_from", text) for text in np.unique(arrays.rows("labels_from", start, stop))}
         marks = (forces, stress & cells, periodic, stress & ~cells)
-        return Census(*table.counts(), composition, energy, *marks, charge_spin, spread)
+        labels_from = tuple(sorted(origins - {""}))
+        return Census(*table.counts(), composition, energy, *marks, charge_spin, spread, labels_from)
 
     def _block(self, start: int, stop: int) -> list[Frame]:
         arrays = self._arrays()
@@ -161,6 +165,7 @@ class PackedFrames(LazyFrames):
         energy = float(part["energy"][row])
         named = {name: part[name][row] for name in (CHARGE, UNPAIRED)}
         stated = stated_charge(named, part["species"][atoms], f"{self.path}: frame {index}")
+        texts: dict[str, Any] = {key: _text(key, part[key][row]) for key in TEXTS}
         spread, where = part["force_spread"][atoms], f"{self.path}: frame {index}"
         frame = Frame(
             species=part["species"][atoms].astype(np.int64),
@@ -170,15 +175,19 @@ class PackedFrames(LazyFrames):
             cell=part["cell"][row],
             pbc=(bool(pbc[0]), bool(pbc[1]), bool(pbc[2])),
             stress=stress,
-            config_type=shown_kind(bytes(part[KIND_KEY][row]).decode(errors="ignore")),
             charge=stated.charge,
             unpaired_electrons=stated.unpaired_electrons,
             energy_spread=float(part["energy_spread"][row]),
             force_spread=None if np.isnan(spread).all() else checked_spread(where, "force spread", spread, len(spread)),
+            **texts,
         )
         labels = (("energy", energy), ("forces", forces), ("stress", stress))
         check_frame(self.path, index, frame, [name for name, label in labels if not np.isnan(label).all()])
         return frame
+
+
+def _text(key: str, stored: bytes) -> str:
+    return shown_text(key, bytes(stored).decode(errors="ignore"))
 
 
 class _Arrays:

@@ -18,6 +18,7 @@ _MODEL = "model:"
 # Imported by name, because this package does not depend on models.
 _MODEL_CALCULATOR = "piwsl.interfaces.ase:PiwslCalculator"
 _MODEL_FILES = "piwsl.export.loading:model_files"
+_MODEL_ORIGIN = "piwsl.export.licenses:labels_from"
 KNOWN = f"{', '.join(_XTB)}, {PYSCF}FUNCTIONAL/BASIS, {_MODEL}FILE[,FILE...], or module:Class of an ASE calculator"
 
 
@@ -52,9 +53,22 @@ def model_hash(method: str) -> dict[str, str]:
     """Return the SHA-256 of each model file of a method, by the key of a plan; empty for methods without a file."""
     if not method.startswith(_MODEL):
         return {}
-    module, _, name = _MODEL_FILES.partition(":")
-    files: list[Path] = getattr(import_module(module), name)(_models(method))
-    return {"model_sha256": ",".join(sha256(path) for path in files if path.is_file())}
+    return {"model_sha256": ",".join(sha256(path) for path in _files(method) if path.is_file())}
+
+
+def labels_from(method: str) -> str:
+    """Return the foundation models from which the models of a method were made, with licenses; empty without one."""
+    return str(_named(_MODEL_ORIGIN)(_files(method))) if method.startswith(_MODEL) else ""
+
+
+def _files(method: str) -> list[Path]:
+    files: list[Path] = _named(_MODEL_FILES)(_models(method))
+    return files
+
+
+def _named(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
 def _models(method: str) -> str | list[str]:

@@ -21,7 +21,7 @@ from ase.optimize import BFGS
 
 from piwsl.data.charges import charge_of
 from piwsl.data.formats.npz import SPREADS
-from piwsl.data.labeling.calculators import model_hash, options_for, reference_calculator
+from piwsl.data.labeling.calculators import labels_from, model_hash, options_for, reference_calculator
 from piwsl.data.labeling.plan import LABELING, PLAN_FILE, is_begun
 from piwsl.data.labeling.single_point import Spread, gives_forces
 from piwsl.data.structure_file import load_structure
@@ -257,6 +257,7 @@ def _collect(plan: SamplingPlan, output: Path) -> None:
         return np.concatenate([chunk[key] for chunk in chunks])
 
     start = load_structure(output / START_FILE)
+    origin = labels_from(plan.method)
     write_npz(
         output / FRAMES_FILE,
         nuclear_charges=start.numbers,
@@ -267,6 +268,7 @@ def _collect(plan: SamplingPlan, output: Path) -> None:
         **{name: np.array(value) for name, value in charge_of(start).info().items()},
         trajectory=np.repeat(np.arange(plan.trajectories), plan.steps // plan.frame_interval),
         units=np.array("eV, angstrom"),
+        **({"labels_from": np.array(origin)} if origin else {}),
     )
     write_npz(
         output / TRAJECTORY_FILE,

@@ -8,6 +8,7 @@ from typing import Any
 
 from piwsl.data.frames import FrameSet
 from piwsl.data.inspect import structure_warnings
+from piwsl.data.labeling.calculators import labels_from
 from piwsl.data.labeling.dynamics import FRAMES_FILE, SamplingPlan, sample_and_label
 from piwsl.data.labeling.structures import label_frames
 from piwsl.data.read import FrameSource, as_frames, read_frames
@@ -62,6 +63,7 @@ def label(
     frames = as_frames(structures, units)
     for text in structure_warnings(frames):
         LOGGER.warning(f"structures: {text}")
+    _state_origin(method)
     with counting(progress, "frames") as report:
         done = label_frames(frames, method, Path(output), options, executor(workers, scheduler), report)
     notes = tuple(f"frame {index} has no labels: {reason}" for index, reason in done.failures.items())
@@ -114,9 +116,16 @@ def sample(
         unknown = next(name for name in plan if name not in SamplingPlan.__dataclass_fields__)
         raise ConfigError(f"unknown option {unknown!r} of the dynamics: use one of {known}") from None
     atoms = find_structure(structure, system)
+    _state_origin(method)
     with counting(progress, "chunks") as report:
         directory = sample_and_label(atoms, settings, Path(output), executor(workers, scheduler), report)
     return read_frames(directory / FRAMES_FILE)
+
+
+def _state_origin(method: str) -> None:
+    origin = labels_from(method)
+    if origin:
+        LOGGER.info(f"labels made from {origin}")
 
 
 def executor(workers: int | None, scheduler: str | None) -> Executor:

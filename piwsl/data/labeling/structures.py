@@ -14,7 +14,7 @@ from zlib import crc32
 import numpy as np
 
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.data.labeling.calculators import model_hash, reference_calculator
+from piwsl.data.labeling.calculators import labels_from, model_hash, reference_calculator
 from piwsl.data.labeling.plan import LABELING, PLAN_FILE, is_begun
 from piwsl.data.labeling.single_point import Failure, SinglePoint, Spread, single_point
 from piwsl.data.write import write_frames
@@ -220,7 +220,7 @@ def label_frames(
         if not len(store):
             raise DataError(f"no frame could be labeled: frame 0: {store.failures.get(0, 'no reason is known')}")
         file = output / RESULT_FILE
-        write_frames(FrameSet(_Labeled(frames, store), file), file, force=True)
+        write_frames(FrameSet(_Labeled(frames, store, labels_from(method)), file), file, force=True)
         _summary(plan, frames, store, file, started).write(output)
     return LabeledFrames(file, len(frames), dict(sorted(store.failures.items())))
 
@@ -285,11 +285,12 @@ def _summary(
 
 
 class _Labeled(Sequence[Frame]):
-    """Structures with labels from a store."""
+    """Structures with labels from a store, and the foundation model behind them."""
 
-    def __init__(self, frames: FrameSet, store: LabelStore) -> None:
+    def __init__(self, frames: FrameSet, store: LabelStore, origin: str) -> None:
         self.frames = frames
         self.store = store
+        self.origin = origin
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -303,14 +304,14 @@ class _Labeled(Sequence[Frame]):
     def __getitem__(self, index: int | slice) -> Frame | list[Frame]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return _with_labels(self.frames[index], self.store.labels(index))
+        return _with_labels(self.frames[index], self.store.labels(index), self.origin)
 
     def __iter__(self) -> Iterator[Frame]:
         for index, frame in enumerate(self.frames):
-            yield _with_labels(frame, self.store.labels(index))
+            yield _with_labels(frame, self.store.labels(index), self.origin)
 
 
-def _with_labels(frame: Frame, labels: SinglePoint | None) -> Frame:
+def _with_labels(frame: Frame, labels: SinglePoint | None, origin: str) -> Frame:
     if labels is None:
         return frame.without_labels()
     stress = np.full((3, 3), np.nan) if labels.stress is None else labels.stress
@@ -322,4 +323,5 @@ def _with_labels(frame: Frame, labels: SinglePoint | None) -> Frame:
         stress=stress,
         energy_spread=np.nan if spread is None else spread.energy,
         force_spread=None if spread is None else spread.forces,
+        labels_from=origin,
     )
