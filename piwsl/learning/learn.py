@@ -36,7 +36,7 @@ from piwsl.learning.report import write_report
 from piwsl.learning.settings import FILE_METHOD, NO_START, LearnSettings, load_learn_settings
 from piwsl.learning.smiles import structure_of_smiles
 from piwsl.learning.start_model import StartModel, choose_start
-from piwsl.learning.teacher import FEWEST_LABELS
+from piwsl.learning.teacher import FEWEST_LABELS, teacher_training
 from piwsl.md.structure import minimized
 from piwsl.runs import notebook
 from piwsl.runs.directory import RunDirectory
@@ -326,6 +326,7 @@ def _start(settings: LearnSettings, atoms: Atoms, folder: Path) -> StartModel:
     start = choose_start(settings.teacher.init_from, atoms, folder)
     if settings.labels.energies_only and start.path is None:
         raise ConfigError(f"labels.energies_only needs a model to fine-tune, but {start.text}: {NO_START}")
+    teacher_training(settings, start.path)  # report mistakes before any label is computed
     return start
 
 

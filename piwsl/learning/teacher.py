@@ -10,15 +10,16 @@ import torch
 
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.write import write_frames
-from piwsl.errors import DataError
+from piwsl.errors import ConfigError, DataError
 from piwsl.export.trained_file import ENSEMBLE_FILE
 from piwsl.learning.settings import LearnSettings
 from piwsl.runs.config import merged
 from piwsl.training.committee import committee_errors
-from piwsl.training.config import GAUSS_NEWTON
+from piwsl.training.config import GAUSS_NEWTON, load_config
 from piwsl.training.directory import SPLIT_FILE
 from piwsl.training.ensemble import train_ensemble
 from piwsl.training.metrics import Errors
+from piwsl.training.start import start_file
 from piwsl.training.stored_split import stored_split
 from piwsl.training.walls import kind_of_walls
 
@@ -29,7 +30,13 @@ _FEWEST_HELD_BACK = 3
 _FINE_TUNING = {
     "optimizer": {"learning_rate": 5e-4, "batch_size": 5, "ema_decay": 0.99, "validation_interval": 50, "warmup": 50}
 }
-_FROM_SCRATCH = {"optimizer": {"batch_size": 5, "validation_interval": 100}}
+_FROM_SCRATCH: dict[str, Any] = {"optimizer": {"batch_size": 5, "validation_interval": 100}}
+# With few labels, the forces of MACE have half the error of those of PaiNN (docs/results.md).
+_NETWORK = "mace"
+_MACE: dict[str, Any] = {
+    "model": {"network": _NETWORK, "hidden_degrees": [0]},
+    "optimizer": {**_FROM_SCRATCH["optimizer"], "learning_rate": 3e-3, "ema_decay": 0.99},
+}
 _MOST_STEPS = 100_000  # a limit for tiny molecules; the time ends training before
 
 
@@ -44,6 +51,34 @@ class Teachers:
 
     models: list[Path]
     held_back: FrameSet
+
+
+def teacher_training(settings: LearnSettings, start: Path | None) -> dict[str, Any]:
+    """Return the training configuration of the teachers, without data, walls and duration.
+
+    Args:
+        settings: Settings of the job.
+        start: Trained file to fine-tune; None for random weights.
+
+    Raises:
+        ConfigError: ``teacher.training`` does not fit the network.
+    """
+    own = settings.teacher.training
+    named = own.get("model", {}).get("network")
+    if start is not None:
+        usual = {"start": {"method": GAUSS_NEWTON}} if settings.labels.energies_only else _FINE_TUNING
+        sections: dict[str, Any] = {**usual, "model": {"network": start_file(start)[0].config.network}}
+    else:
+        sections = _MACE if named in (None, _NETWORK) else _FROM_SCRATCH
+    sections = merged(sections, own)
+    begin = {} if start is None else {"start": {"init_from": str(start)}}
+    try:
+        load_config(None, base=merged(begin, sections))
+    except ConfigError as error:
+        raise ConfigError(f"teacher.training: {str(error).removeprefix('options: ')}") from None
+    if start is not None and named is None:
+        del sections["model"]["network"]
+    return sections
 
 
 def train_teachers(
@@ -81,16 +116,12 @@ def train_teachers(
     members = settings.teacher_members(start is not None)
     alone = torch.cuda.is_available()
     workers = 1 if alone else min(members, os.cpu_count() or 1)
-    if settings.labels.energies_only:
-        defaults: dict[str, Any] = {"start": {"method": GAUSS_NEWTON}}
-    else:
-        optimizer = (_FINE_TUNING if start else _FROM_SCRATCH)["optimizer"]
-        defaults = {"optimizer": {"steps": _MOST_STEPS, "minutes": minutes, **optimizer}}
+    defaults: dict[str, Any] = {"seed": settings.seed, "threads": None if workers == 1 else 1}
+    if not settings.labels.energies_only:
+        defaults["optimizer"] = {"steps": _MOST_STEPS, "minutes": minutes}
     if start is None:
         defaults["model"] = {"walls": kind_of_walls(frames)}
-    config = merged(
-        {**defaults, "seed": settings.seed, "threads": None if workers == 1 else 1}, settings.teacher.training
-    )
+    config = merged(defaults, teacher_training(settings, start))
     held_back = max(_FEWEST_HELD_BACK, round(_HELD_BACK * len(frames)))
     result = train_ensemble(
         data,

@@ -1,5 +1,6 @@
 """Preparation of a training run: everything between the configuration with its frames and the first step."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +97,7 @@ def prepare(
         structures = replay or given_structures(config, most_replay)
     torch.manual_seed(config.seed)
     config = with_measured_walls(config, frames, structures)
+    config = _with_elements(config, {*frames.train.elements, *frames.validation.elements})
     start = starting_potential(config, frames, structures.elements if structures is not None else ())
     neighbor_sums, reason = training_neighbor_sums(device, config.mixed_precision)
     use_neighbor_sums(start.potential.network, neighbor_sums)
@@ -121,6 +123,14 @@ def prepare(
     )
     setup = Setup(config, frames, output, processes, device, share, replay, teacher)
     return Preparation(setup, start, task, reason, most_replay is not None)
+
+
+def _with_elements(config: TrainingConfig, elements: Iterable[int]) -> TrainingConfig:
+    """Return the configuration with the elements of the frames, for networks with an empty option ``elements``."""
+    if config.start.init_from is not None or config.model.options.get("elements") != ():
+        return config
+    model = config.model.model_copy(update={"elements": tuple(sorted(elements))})
+    return config.model_copy(update={"model": model})
 
 
 def check_monitor(config: TrainingConfig, frames: TrainingFrames) -> None:

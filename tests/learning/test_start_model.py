@@ -1,10 +1,13 @@
-"""The model that learning starts from."""
+"""The model that learning starts from, and the network of the teachers."""
 
 import pytest
 from ase.build import bulk, molecule
 
+import piwsl
 from piwsl.errors import ConfigError, ElementError
+from piwsl.learning.settings import LearnSettings
 from piwsl.learning.start_model import choose_start
+from piwsl.learning.teacher import teacher_training
 from tests.support.models_for_tests import trained_file
 
 
@@ -33,3 +36,29 @@ def test_without_the_weights_of_so3lr_the_install_line_is_given(tmp_path, monkey
     monkeypatch.setattr("sys.path", [])  # no distribution is found
     with pytest.raises(ConfigError, match="pip install --no-deps so3krates-torch"):
         choose_start("auto", molecule("H2O"), tmp_path)
+
+
+def test_the_network_of_the_teachers(tmp_path):
+    scratch = LearnSettings()
+    assert teacher_training(scratch, None)["model"] == {"network": "mace", "hidden_degrees": [0]}
+    painn = LearnSettings(teacher={"training": {"model": {"network": "painn", "layers": 2}}})
+    assert teacher_training(painn, None)["model"] == {"network": "painn", "layers": 2}
+    start = trained_file(tmp_path / "start.pt")
+    assert "model" not in {key for key, value in teacher_training(scratch, start).items() if value}
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ("scratch", r"teacher\.training: model\.layers = 2: network mace has no option layers"),
+        ("file", r"teacher\.training: model\.hidden_degrees = \[0\]: network painn has no option hidden_degrees"),
+    ],
+)
+def test_options_that_the_network_of_the_teachers_lacks(tmp_path, start, message):
+    if start == "file":
+        start = str(trained_file(tmp_path / "start.pt"))
+    options = {"scratch": {"layers": 2}}.get(start, {"hidden_degrees": [0]})
+    settings = {"teacher": {"init_from": start, "training": {"model": options}}}
+    with pytest.raises(ConfigError, match=message):
+        piwsl.learn(molecule("H2O"), config=settings, output=tmp_path / "job")
+    assert not list((tmp_path / "job").glob("*.yaml"))  # no job has begun

@@ -1,4 +1,4 @@
-"""What decides in validation: the labels of the training frames, or one error by name."""
+"""Preparation of a run: what decides in validation, and the elements of a network with a list of them."""
 
 from dataclasses import replace
 
@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+import piwsl
 from piwsl.data.frames import FrameSet
 from piwsl.errors import ConfigError
+from piwsl.export.trained_file import load_trained
 from piwsl.training.data import training_frames
 from piwsl.training.distributed.processes import Processes
 from piwsl.training.frames import LabelCounts
@@ -61,3 +63,14 @@ def test_training_stops_early_on_the_error_that_decides(small, tmp_path):
         )
         steps[monitor] = reports[-1].step
     assert steps["energy"] < steps["forces"]
+
+
+def test_mace_has_the_elements_of_the_frames(water_file, tmp_path):
+    tiny = {"channels": 4, "largest_degree": 1, "hidden_degrees": [0], "correlations": [2, 2], "radial_layers": [8]}
+    config = {"model": {"network": "mace", **tiny}, "data": {"train": 40, "validation": 10}, "threads": 1}
+    for steps, resume in ((2, False), (3, True)):
+        options = {"optimizer.steps": steps, "optimizer.schedule": "constant"}
+        run = piwsl.train(
+            water_file, config=config, options=options, output=tmp_path / "run", resume=resume, progress=False
+        )
+        assert load_trained(run.model).config.options["elements"] == (1, 8)

@@ -289,8 +289,12 @@ class MACE(nn.Module):
         self,
         cutoff: float = 5.0,
         elements: Annotated[
-            tuple[int, ...], Field(min_length=1, max_length=MAX_ATOMIC_NUMBER, description="atomic numbers")
-        ] = (1, 6, 7, 8),
+            tuple[int, ...],
+            Field(
+                max_length=MAX_ATOMIC_NUMBER,
+                description="atomic numbers; empty: those of the frames, for random weights",
+            ),
+        ] = (),
         channels: Annotated[int, Field(ge=1, le=1024, description="channels of each degree")] = 64,
         hidden_degrees: Annotated[
             tuple[Degree, ...], Field(min_length=1, max_length=7, description="degrees of features")
@@ -317,7 +321,8 @@ class MACE(nn.Module):
         super().__init__()
         if sorted(set(hidden_degrees)) != list(hidden_degrees) or hidden_degrees[0] != 0:
             raise ConfigError(f"model.hidden_degrees: {list(hidden_degrees)} must ascend from 0")
-        if not all(1 <= number <= MAX_ATOMIC_NUMBER for number in elements) or len(set(elements)) != len(elements):
+        known = all(1 <= number <= MAX_ATOMIC_NUMBER for number in elements)
+        if not elements or not known or len(set(elements)) != len(elements):
             raise ConfigError(f"model.elements: {list(elements)} must be different atomic numbers")
         if not all(1 <= order <= 4 for order in correlations):
             raise ConfigError(f"model.correlations: {list(correlations)}: products have 1 to 4 factors")

@@ -134,10 +134,11 @@ def test_the_directional_derivative_equals_the_forces_and_reaches_the_weights(fi
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden_degrees": (1, 0)}, r"model.hidden_degrees: \[1, 0\] must ascend from 0"),
+        ({"elements": (1,), "hidden_degrees": (1, 0)}, r"model.hidden_degrees: \[1, 0\] must ascend from 0"),
         ({"elements": (1, 1)}, "model.elements"),
         ({"elements": (0, 1)}, "model.elements"),
-        ({"correlations": (3, 5)}, "model.correlations"),
+        ({}, "model.elements"),
+        ({"elements": (1,), "correlations": (3, 5)}, "model.correlations"),
     ],
 )
 def test_options_that_contradict_each_other(options, message):
