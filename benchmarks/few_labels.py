@@ -4,11 +4,14 @@ python benchmarks/few_labels.py rmd17_aspirin.npz --units kcal/mol --start so3lr
 
 trains on the same FRAMES frames along several roads:
 
-plain          a PaiNN from random weights
-walls          the same with model.walls: molecule
-contrast       the same with loss.contrast
-fine-tuned     the foundation model START, fine-tuned
-distilled      a PaiNN with walls that learns from structures which the fine-tuned model sampled and labeled
+plain           a PaiNN from random weights
+walls           the same with model.walls: molecule
+contrast        the same as plain with loss.contrast
+ace             an ACE from random weights with walls
+fine-tuned      the foundation model START, fine-tuned
+replay          the same with start.replay
+distilled       a PaiNN with walls that learns from structures which the fine-tuned model sampled and labeled
+ace-distilled   the same with the ACE as teacher
 
 For each road the script prints the errors on the test frames and how many of REPLICAS replicas survive PICOSECONDS at
 500 K (Langevin), and how many survive without a thermostat from 300 K. Runs that are complete are not repeated; an
@@ -30,7 +33,24 @@ import piwsl
 from piwsl.data.read import read_frames
 from piwsl.runs.summary import SUMMARY_FILE, MDSummary
 
-ROADS = ("plain", "walls", "contrast", "fine-tuned", "distilled")
+ROADS = ("plain", "walls", "contrast", "ace", "fine-tuned", "replay", "distilled", "ace-distilled")
+TEACHERS = {"distilled": "fine-tuned", "ace-distilled": "ace"}
+FINE_TUNING = {
+    "optimizer.batch_size": 5,
+    "optimizer.learning_rate": 5e-4,
+    "optimizer.validation_interval": 100,
+    "optimizer.ema_decay": 0.99,
+}
+# As the teachers of piwsl learn.
+ACE = {
+    **FINE_TUNING,
+    "model.network": "ace",
+    "model.channels": 128,
+    "model.layers": 2,
+    "model.radial_size": 8,
+    "optimizer.learning_rate": 3e-3,
+    "optimizer.weight_decay": 0.01,
+}
 NO_LOSS = {"loss.pitc": 0.0, "loss.pisc": 0.0}
 SAMPLING = {500: 40_000, 700: 40_000, 1000: 20_000}  # steps of the teacher by temperature
 INTERVAL = 40
@@ -98,27 +118,24 @@ class Study:
         if road == "contrast":
             values = {"loss.contrast": 0.1, "contrast.temperature": 500.0, "model.walls": "none"}
             return self.train("contrast", few, values)
-        if road == "fine-tuned":
-            values = {
-                "optimizer.batch_size": 5,
-                "optimizer.learning_rate": 5e-4,
-                "optimizer.validation_interval": 100,
-                "optimizer.ema_decay": 0.99,
-            }
-            return self.train("fine-tuned", few, values, self.options.start)
+        if road == "ace":
+            return self.train("ace", few, ACE)
+        if road in ("fine-tuned", "replay"):
+            replay = {"start.replay": len(few)} if road == "replay" else {}
+            return self.train(road, few, FINE_TUNING | replay, self.options.start)
         values = {"optimizer.validation_interval": 500, "model.walls": "molecule"}
-        return self.train("distilled", self.taught(), values)
+        return self.train(road, self.taught(TEACHERS[road]), values)
 
-    def taught(self) -> piwsl.FrameSet:
-        """Return structures that the fine-tuned model sampled, with its labels."""
-        teacher = self.model("fine-tuned")
+    def taught(self, name: str) -> piwsl.FrameSet:
+        """Return structures that the model of another road sampled, with its labels."""
+        teacher = self.model(name)
         compiled = teacher.with_name("teacher.pt2")
         if not compiled.exists():
             piwsl.export_model(teacher, compiled, format="aotinductor")
         start = self.split()[0][0].atoms()
         structures = []
         for temperature, steps in SAMPLING.items():
-            directory = self.output / f"sampled-{temperature}"
+            directory = self.output / f"{name}-sampled-{temperature}"
             if not (directory / SUMMARY_FILE).exists() or MDSummary.read(directory).result == "interrupted":
                 self.timed(
                     directory.name,
@@ -128,8 +145,8 @@ class Study:
                 )
             structures += read(directory / "trajectory.extxyz", "5:")
         return self.timed(
-            "labels",
-            lambda: piwsl.label(structures, f"model:{compiled}", output=self.output / "labels", progress=False),
+            f"{name}-labels",
+            lambda: piwsl.label(structures, f"model:{compiled}", output=self.output / f"{name}-labels", progress=False),
         )
 
     def _dynamics(self, model: Path, directory: Path, start: Any, **settings: Any) -> None:
@@ -151,8 +168,8 @@ class Study:
     def survival(self, road: str, model: Path, ensemble: str, temperature: float) -> dict[str, Any]:
         """Return how many replicas survive, and their mean stable time in ps."""
         directory = self.output / f"{road}-{ensemble}"
-        foundation = road == "fine-tuned"
-        count = self.options.slow_replicas if foundation else self.options.replicas
+        slow = road in ("ace", "fine-tuned", "replay")
+        count = self.options.slow_replicas if slow else self.options.replicas
         steps = round(2000 * self.options.picoseconds)
         if not (directory / SUMMARY_FILE).exists() or MDSummary.read(directory).result == "interrupted":
             try:
@@ -213,7 +230,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--replicas", type=int, default=32)
-    parser.add_argument("--slow-replicas", type=int, default=2, help="replicas of the foundation model itself")
+    parser.add_argument("--slow-replicas", type=int, default=2, help="replicas of a teacher")
     parser.add_argument("--picoseconds", type=float, default=50.0, help="length of the dynamics; 0: only the errors")
     options = parser.parse_args()
     study = Study(options)

@@ -258,7 +258,9 @@ class Exporter:
     def takes_neighbor_sums(self) -> bool:
         """Whether all networks accept neighbor sums, which a graph of one molecule or of its copies requires."""
         configs = [model.config for model in self.models]
-        return all(registered_network(one.network).takes_neighbor_sums(one.forces == "direct") for one in configs)
+        return all(
+            registered_network(one.network).takes_neighbor_sums(one.options, one.forces == "direct") for one in configs
+        )
 
     def _largest_molecule(self, largest: int) -> int:
         limits = [registered_network(model.config.network).largest_molecule for model in self.models]

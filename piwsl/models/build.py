@@ -159,7 +159,7 @@ def build_network(config: ModelConfig, neighbor_sums: NeighborSums | None = None
         )
     arguments: dict[str, Any] = {"cutoff": config.cutoff, **config.options}
     if neighbor_sums is not None:
-        if not network.takes_neighbor_sums(direct):
+        if not network.takes_neighbor_sums(config.options, direct):
             raise ConfigError(
                 f"network {config.network} does not accept neighbor_sums: omit this argument to use a list of edges"
             )

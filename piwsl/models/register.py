@@ -95,14 +95,18 @@ class RegisteredNetwork:
         if check is not None:
             check(options)
 
-    def takes_neighbor_sums(self, direct: bool = False) -> bool:
-        """Return whether the constructor has the argument ``neighbor_sums``.
+    def takes_neighbor_sums(self, options: Mapping[str, Any], direct: bool = False) -> bool:
+        """Return whether a network with these options accepts any neighbor sums.
 
-        Only such networks can use the optimized neighbor sums: compiled loops in training, and a graph of one molecule
-        in an export.
+        Its constructor has the argument ``neighbor_sums``, and its static method ``takes_neighbor_sums``, if it has
+        one, accepts the options. Only such networks can use the optimized neighbor sums: compiled loops in training,
+        and a graph of one molecule in an export.
         """
         factory = self.direct if direct else self.energy
-        return factory is not None and _NEIGHBOR_SUMS in inspect.signature(factory).parameters
+        if factory is None or _NEIGHBOR_SUMS not in inspect.signature(factory).parameters:
+            return False
+        decide = getattr(factory, "takes_neighbor_sums", None)
+        return decide is None or bool(decide(options))
 
 
 _NETWORKS: dict[str, RegisteredNetwork] = {}

@@ -17,7 +17,7 @@ from tests.support.molecules import frame, oxide
 
 ETHANOL = frame("CH3CH2OH")
 LIMITS = {"float32": 1e-4, "float64": 1e-8}
-NETWORKS = ["painn", "schnet", "tensornet", "ace", "escn", "equiformer_v2", "spinconv"]
+NETWORKS = ["painn", "schnet", "tensornet", "ace", "escn", "equiformer_v2", "spinconv", "mace"]
 
 
 def eager(path, made, dtype="float64"):

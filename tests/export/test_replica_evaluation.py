@@ -137,7 +137,7 @@ def test_replicas_of_a_periodic_structure(files):
 @pytest.mark.parametrize(
     ("network", "dtype"),
     [
-        *((network, "float32") for network in ("painn", "tensornet", "ace", "escn", "equiformer_v2", "spinconv")),
+        *((name, "float32") for name in ("painn", "tensornet", "ace", "escn", "equiformer_v2", "spinconv", "mace")),
         ("painn", "float64"),
     ],
 )

@@ -20,11 +20,10 @@ pytest.importorskip("tblite")
 
 # A water molecule, random weights, and trainings of a second or two.
 OFTEN = {"optimizer": {"validation_interval": 20}}
-MACE = {"model": {"channels": 8, "largest_degree": 1, "correlations": [2, 2], "radial_layers": [16]}, **OFTEN}
 SMALL = {"model": {"channels": 16, "layers": 1}, **OFTEN}
 TINY = {
     "labels": {"rounds": 2, "budget": 24},
-    "teacher": {"init_from": "scratch", "members": 1, "training": MACE},
+    "teacher": {"init_from": "scratch", "members": 1, "training": SMALL},
     "explore": {"replicas": 2, "picoseconds": 0.05, "temperature_factors": [1.0, 1.5], "frame_interval": 5},
     "student": {"frames": 60, "attempts": 1, "training": SMALL},
     "verify": {"replicas": 3, "picoseconds": 0.05, "constant_energy": 0.05},

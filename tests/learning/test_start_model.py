@@ -40,7 +40,12 @@ def test_without_the_weights_of_so3lr_the_install_line_is_given(tmp_path, monkey
 
 def test_the_network_of_the_teachers(tmp_path):
     scratch = LearnSettings()
-    assert teacher_training(scratch, None)["model"] == {"network": "mace", "hidden_degrees": [0]}
+    assert teacher_training(scratch, None)["model"] == {
+        "network": "ace",
+        "channels": 128,
+        "layers": 2,
+        "radial_size": 8,
+    }
     painn = LearnSettings(teacher={"training": {"model": {"network": "painn", "layers": 2}}})
     assert teacher_training(painn, None)["model"] == {"network": "painn", "layers": 2}
     start = trained_file(tmp_path / "start.pt")
@@ -50,14 +55,14 @@ def test_the_network_of_the_teachers(tmp_path):
 @pytest.mark.parametrize(
     ("start", "message"),
     [
-        ("scratch", r"teacher\.training: model\.layers = 2: network mace has no option layers"),
+        ("scratch", r"teacher\.training: model\.heads = 2: network ace has no option heads"),
         ("file", r"teacher\.training: model\.hidden_degrees = \[0\]: network painn has no option hidden_degrees"),
     ],
 )
 def test_options_that_the_network_of_the_teachers_lacks(tmp_path, start, message):
     if start == "file":
         start = str(trained_file(tmp_path / "start.pt"))
-    options = {"scratch": {"layers": 2}}.get(start, {"hidden_degrees": [0]})
+    options = {"scratch": {"heads": 2}}.get(start, {"hidden_degrees": [0]})
     settings = {"teacher": {"init_from": start, "training": {"model": options}}}
     with pytest.raises(ConfigError, match=message):
         piwsl.learn(molecule("H2O"), config=settings, output=tmp_path / "job")

@@ -25,6 +25,8 @@ from piwsl.models import (
     register_network,
     registered_networks,
 )
+from piwsl.models.neighbor_sums.molecule import MoleculePairs
+from piwsl.models.register import registered_network
 from piwsl.testing import ModelCheckError, check_network
 from piwsl.training.config import TrainingConfig, load_config
 from piwsl.training.run import train
@@ -285,3 +287,20 @@ def test_training_works_without_numba():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert "piwsl[fast]" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "accepted"),
+    [
+        ({"hidden_degrees": (0,)}, True),
+        ({}, False),
+        ({"hidden_degrees": (0,), "interaction": "density"}, False),
+        ({"hidden_degrees": (0,), "pair_repulsion": True}, False),
+    ],
+)
+def test_options_may_decide_whether_a_network_takes_neighbor_sums(options, accepted):
+    config = ModelConfig(network="mace", elements=(1, 8), channels=4, **options)
+    assert registered_network("mace").takes_neighbor_sums(config.options) is accepted
+    if not accepted:
+        with pytest.raises(ConfigError, match="does not accept neighbor_sums"):
+            build_network(config, MoleculePairs(3))

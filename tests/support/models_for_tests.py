@@ -12,10 +12,18 @@ from tests.support.molecules import frame
 REFERENCE_ENERGIES = {1: -13.6, 6: -1030.0, 8: -2042.0}
 
 
+def small_config(network, layers=2, **options):
+    """A network of any name, for H, C and O."""
+    sizes = {"layers": layers}
+    if network == "mace":
+        sizes = {"elements": (1, 6, 8), "hidden_degrees": (0,), "largest_degree": 2, "correlations": (2,) * layers}
+    return ModelConfig(network=network, **{**sizes, **options})
+
+
 def trained_model(network="painn", dtype="float32", frames=("CH3CH2OH", "H2O"), seed=0, **options):
     """A model with random weights; its check frames are real molecules."""
     torch.manual_seed(seed)
-    config = ModelConfig(**{"network": network, "channels": 16, "layers": 2, "cutoff": 4.0, **options})
+    config = small_config(network, **{"channels": 16, "cutoff": 4.0, **options})
     tensors = build_network(config).to(DTYPES[dtype]).state_dict()
     return TrainedModel(
         config=config,

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from piwsl.errors import ConfigError
+from piwsl.models.neighbor_sums.edge_list import EdgeHalves, EdgeList, NeighborSums
 from piwsl.models.networks.options import RadialSize
 from piwsl.models.networks.radial import edge_lengths
 from piwsl.models.networks.spherical import SphericalHarmonics
@@ -145,11 +146,21 @@ class RadialNetwork(nn.Module):
 
     def forward(self, radial: Tensor) -> Tensor:
         """Map radial functions (P, R) to filters (P, F)."""
+        return self.hidden(radial).matmul(self.last_weight().t())
+
+    def hidden(self, radial: Tensor) -> Tensor:
+        """Map radial functions (P, R) to the input of the last layer."""
+        last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
-            if number:
-                radial = nn.functional.silu(radial)
-            radial = layer(radial)
+            if number < last:
+                radial = nn.functional.silu(layer(radial))
         return radial
+
+    def last_weight(self) -> Tensor:
+        """Return the weight of the last layer."""
+        weight = self.layers[-1].weight
+        assert isinstance(weight, Tensor)
+        return weight
 
 
 class MACELayer(nn.Module):
@@ -164,6 +175,7 @@ class MACELayer(nn.Module):
         channels: Number of channels.
         elements: Number of elements.
         radial: Layer sizes of the radial network, from its input to its last hidden layer.
+        neighbor_sums: Object that computes the sums over neighbors.
     """
 
     def __init__(
@@ -176,12 +188,15 @@ class MACELayer(nn.Module):
         channels: int,
         elements: int,
         radial: list[int],
+        neighbor_sums: NeighborSums,
     ) -> None:
         super().__init__()
+        self.neighbor_sums = neighbor_sums
+        self.channels = channels
         degrees = tuple(range(largest + 1))
         self.residual = kind in ("residual", "residual-density")
         self.sizes = [2 * degree + 1 for degree in features]
-        self.convolution = Convolution(features, largest)
+        self.convolution = Convolution(features, largest, neighbor_sums)
         self.paths = len(self.convolution.paths)
         self.before = DegreeLinear(features, [channels] * len(features), channels)
         self.filters = RadialNetwork([*radial, self.paths * channels])
@@ -207,28 +222,24 @@ class MACELayer(nn.Module):
     kept: Tensor
     target: Tensor
 
-    def forward(
-        self, features: Tensor, element: Tensor, radial: Tensor, switch: Tensor, harmonics: Tensor, edges: Edges
-    ) -> Tensor:
+    def forward(self, features: Tensor, element: Tensor, radial: Tensor, harmonics: Tensor, pairs: Edges) -> Tensor:
         """Map features (N, sum (2 l + 1), C) to updated features.
 
         Args:
             features: Features of the atoms (N, sum (2 l + 1), C).
             element: Index of each atom's element (N,).
             radial: Radial functions times the switch (P, R) of each pair.
-            switch: Cutoff switch (P, 1).
-            harmonics: Spherical harmonics (E, D) of the edges.
-            edges: Edges (2, E), E = 2 P; the second half repeats the first in the other direction.
+            harmonics: Spherical harmonics (P, D) of the pairs.
+            pairs: Pairs (2, P) of the neighbor sums.
         """
-        channels = features.shape[2]
-        filters = self.filters(radial).view(-1, self.paths, channels)
+        filters = self.neighbor_sums.filters(self.filters.hidden(radial), self.filters.last_weight(), self.channels)
         sent = self.before(list(features.split(self.sizes, dim=1)))
-        sums = self.convolution(sent, harmonics, filters, edges)
+        sums = self.convolution(sent, harmonics, filters, pairs)
         messages = self.after(sums)
         for network in self.densities:
             density = torch.tanh(network(radial) ** 2)
             density = torch.cat((density, density))
-            density = density.new_zeros((features.shape[0], 1)).index_add(0, edges[0], density)
+            density = density.new_zeros((features.shape[0], 1)).index_add(0, pairs.reshape(-1), density)
             messages = messages / (density + 1.0).unsqueeze(1)
         if not self.residual:
             messages = self.skip(messages, element)
@@ -263,6 +274,7 @@ class MACE(nn.Module):
         pair_repulsion: Whether the screened nuclear repulsion is added.
         last_readout_only: Whether the linear readouts are omitted.
         distance_transform: Transformation of the distances before the radial functions, ``none`` or ``agnesi``.
+        neighbor_sums: Object that computes the sums over neighbors. With None, `EdgeHalves` is used.
 
     Raises:
         ConfigError: ``hidden_degrees``, ``elements`` or ``correlations`` are invalid.
@@ -270,6 +282,14 @@ class MACE(nn.Module):
 
     own_repulsion: ClassVar[bool] = True
     head_weights: ClassVar[tuple[str, ...]] = ("early_readouts", "readout")
+    largest_molecule: ClassVar[int] = 40
+
+    @staticmethod
+    def takes_neighbor_sums(options: Mapping[str, Any]) -> bool:
+        """Return whether all sums over neighbors are sums of scalars times directions."""
+        kinds = (options["first_interaction"], options["interaction"])
+        densities = any(kind.endswith("density") for kind in kinds)
+        return tuple(options["hidden_degrees"]) == (0,) and not densities and not options["pair_repulsion"]
 
     @staticmethod
     def check_options(options: Mapping[str, Any]) -> None:
@@ -317,6 +337,7 @@ class MACE(nn.Module):
         distance_transform: Annotated[
             Literal["none", "agnesi"], Field(description="transformation of distances")
         ] = "none",
+        neighbor_sums: NeighborSums | None = None,
     ) -> None:
         super().__init__()
         if sorted(set(hidden_degrees)) != list(hidden_degrees) or hidden_degrees[0] != 0:
@@ -326,6 +347,9 @@ class MACE(nn.Module):
             raise ConfigError(f"model.elements: {list(elements)} must be different atomic numbers")
         if not all(1 <= order <= 4 for order in correlations):
             raise ConfigError(f"model.correlations: {list(correlations)}: products have 1 to 4 factors")
+        if neighbor_sums is None or type(neighbor_sums) is EdgeList:
+            neighbor_sums = EdgeHalves()
+        self.neighbor_sums = neighbor_sums
         self.cutoff = cutoff
         index = torch.full((MAX_ATOMIC_NUMBER + 1,), len(elements), dtype=torch.int64)
         index[list(elements)] = torch.arange(len(elements))
@@ -335,8 +359,6 @@ class MACE(nn.Module):
         self.switch = Envelope(cutoff, cutoff_power)
         self.harmonics = SphericalHarmonics(largest_degree, "component")
         self.embedding = nn.Embedding(len(elements), channels)
-        parity = [(-1.0) ** degree for degree in range(largest_degree + 1) for _ in range(2 * degree + 1)]
-        self.register_buffer("parity", torch.tensor(parity), persistent=False)
         layers: list[MACELayer] = []
         features: tuple[int, ...] = (0,)
         for number, order in enumerate(correlations):
@@ -344,7 +366,8 @@ class MACE(nn.Module):
             results = (0,) if last else hidden_degrees
             kind = interaction if number else first_interaction
             sizes = [radial_size, *radial_layers]
-            layers.append(MACELayer(kind, features, results, largest_degree, order, channels, len(elements), sizes))
+            shape = (largest_degree, order, channels, len(elements))
+            layers.append(MACELayer(kind, features, results, *shape, sizes, neighbor_sums))
             features = results
         self.layers = nn.ModuleList(layers)
         self.early_readouts = nn.ModuleList(nn.Linear(channels, 1, bias=False) for _ in correlations[1:])
@@ -356,15 +379,13 @@ class MACE(nn.Module):
         self.repulsions = nn.ModuleList([PairRepulsion(cutoff_power)] if pair_repulsion else [])
 
     index: Tensor
-    parity: Tensor
 
     def forward(
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
     ) -> Tensor:
         """Return the energy of each atom (N,), in units of the scale of the potential."""
         element = self.index.index_select(0, species)
-        count = edges.shape[1] // 2
-        pairs, vectors = edges[:, :count], edge_vectors[:count]
+        pairs, vectors = self.neighbor_sums.unique_pairs(edges, edge_vectors)
         distances = edge_lengths(vectors)
         switch = self.switch(distances).unsqueeze(1)
         transformed = distances
@@ -372,12 +393,11 @@ class MACE(nn.Module):
             transformed = transform(species, pairs, distances)
         radial = self.radial(transformed) * switch
         harmonics = self.harmonics(vectors / distances.unsqueeze(1))
-        harmonics = torch.cat((harmonics, harmonics * self.parity.to(harmonics.dtype)))
         features = self.embedding(element).unsqueeze(1)
         energies = torch.zeros_like(features[:, 0, 0])
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
-            features = layer(features, element, radial, switch, harmonics, edges)
+            features = layer(features, element, radial, harmonics, pairs)
             if number < last and not self.last_readout_only:
                 for place, readout in enumerate(self.early_readouts):
                     if place == number:

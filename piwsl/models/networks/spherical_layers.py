@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from piwsl.models.neighbor_sums.edge_list import NeighborSums
 from piwsl.models.networks.spherical import coupling
 from piwsl.typing import Edges
 
@@ -82,54 +83,79 @@ def convolution_paths(features: tuple[int, ...], largest: int, results: tuple[in
 class Convolution(nn.Module):
     """Convolution, which sums products of features and directions over the neighbors. Each path has its own filter.
 
+    Paths from features of degree 0 use any neighbor sums. Other paths require pairs whose filters are plain tensors, so
+    not `MoleculePairs`.
+
     Args:
         features: Degrees of the features.
         largest: Largest degree of the directions and of the results.
+        neighbor_sums: Object that computes the sums over neighbors.
     """
 
     matrix: Tensor
 
-    def __init__(self, features: tuple[int, ...], largest: int) -> None:
+    def __init__(self, features: tuple[int, ...], largest: int, neighbor_sums: NeighborSums) -> None:
         super().__init__()
+        self.neighbor_sums = neighbor_sums
         self.results = list(range(largest + 1))
         self.paths = convolution_paths(features, largest, tuple(self.results))
         self.sizes = [2 * degree + 1 for degree in features]
+        self.harmonics = [2 * degree + 1 for degree in self.results]
+        parity = [(-1.0) ** degree for degree in self.results for _ in range(2 * degree + 1)]
+        self.register_buffer("parity", torch.tensor(parity), persistent=False)
         blocks: list[Tensor] = []
         for own, direction, result in self.paths:
+            if own == 0:  # the product with a scalar is the direction itself
+                continue
             values = coupling(own, direction, result) * math.sqrt(2 * result + 1)
             block = torch.zeros(2 * result + 1, 2 * own + 1, (largest + 1) ** 2, dtype=torch.float64)
             block[:, :, direction * direction : (direction + 1) ** 2] = values.permute(2, 0, 1)
             blocks.append(block.flatten(0, 1))
-        self.register_buffer("matrix", torch.cat(blocks).t().contiguous(), persistent=False)
-        self.columns = [len(block) for block in blocks]
+        self.only_scalars = not blocks
+        matrix = torch.cat(blocks).t().contiguous() if blocks else torch.zeros(0, 0, dtype=torch.float64)
+        self.register_buffer("matrix", matrix, persistent=False)
+        self.columns = [len(block) for block in blocks] or [0]  # TorchScript cannot type an empty list
         # For each path, the index of its degree in the features and the degree of its result.
         self.places = [features.index(own) for own, _, _ in self.paths]
         self.degrees = [result for _, _, result in self.paths]
         # Number of paths to each degree of the results.
         self.multiplicity = [self.degrees.count(degree) for degree in self.results]
 
-    def forward(self, features: Tensor, harmonics: Tensor, filters: Tensor, edges: Edges) -> list[Tensor]:
+    parity: Tensor
+
+    def forward(self, features: Tensor, harmonics: Tensor, filters: list[Tensor], pairs: Edges) -> list[Tensor]:
         """Return the sums (N, 2 l + 1, paths C) of each degree.
 
         Args:
             features: Tensors (N, sum (2 l + 1), C).
-            harmonics: Spherical harmonics of the edges (E, (largest + 1)^2).
-            filters: Filters (P, paths, C) of the pairs.
-            edges: Edges (2, E), E = 2 P; the second half repeats the first in the other direction.
+            harmonics: Spherical harmonics of the pairs (P, (largest + 1)^2).
+            filters: Filters (P, C) of each path.
+            pairs: Pairs (2, P) of the neighbor sums.
         """
         atoms, channels = features.shape[0], features.shape[2]
-        sent = features.index_select(0, edges[1]).split(self.sizes, dim=1)
-        factors = harmonics.matmul(self.matrix.to(harmonics.dtype)).split(self.columns, dim=1)
-        filters_of_paths = filters.unsqueeze(2).unbind(1)
+        of_degree = harmonics.split(self.harmonics, dim=1)
+        scalars = features[:, 0]
+        sent: list[Tensor] = []
+        factors: list[Tensor] = []
+        if not self.only_scalars:
+            both = torch.cat((harmonics, harmonics * self.parity.to(harmonics.dtype)))
+            factors = list(both.matmul(self.matrix.to(harmonics.dtype)).split(self.columns, dim=1))
+            sent = list(features.index_select(0, pairs.flip(0).reshape(-1)).split(self.sizes, dim=1))
         sums: list[Tensor] = []
+        number = 0
         for path, degree in enumerate(self.degrees):
             place = self.places[path]
-            size = self.sizes[place]
-            # Both directions of a pair have the same filter.
-            weighted = sent[place].reshape(2, -1, size, channels) * filters_of_paths[path]
-            factor = factors[path].reshape(-1, 2 * degree + 1, size)
-            messages = torch.bmm(factor, weighted.view(-1, size, channels))
-            sums.append(messages.new_zeros((atoms, 2 * degree + 1, channels)).index_add(0, edges[0], messages))
+            if place == 0:
+                parity = 1.0 - 2.0 * (degree % 2)
+                sums.append(self.neighbor_sums.outer(filters[path], scalars, of_degree[degree], parity, pairs))
+            else:
+                size = self.sizes[place]
+                weighted = sent[place].reshape(2, -1, size, channels) * filters[path].unsqueeze(1)
+                factor = factors[number].reshape(-1, 2 * degree + 1, size)
+                messages = torch.bmm(factor, weighted.view(-1, size, channels))
+                shape = (atoms, 2 * degree + 1, channels)
+                sums.append(messages.new_zeros(shape).index_add(0, pairs.reshape(-1), messages))
+                number += 1
         results: list[Tensor] = []
         for result in self.results:
             own: list[Tensor] = []

@@ -11,10 +11,11 @@ pytest.importorskip("numba", reason="needs numba: pip install 'piwsl[fast]'")
 from piwsl.data.batch import collate
 from piwsl.losses.evaluation import evaluate
 from piwsl.losses.predictions import PredictionRequest, Work
-from piwsl.models import ModelConfig, build_potential
+from piwsl.models import build_potential
 from piwsl.models.neighbor_sums.compiled import FusedEdgeList, Quadrilinear, Trilinear, contract
-from piwsl.models.neighbor_sums.edge_list import EdgeList
+from piwsl.models.neighbor_sums.edge_list import EdgeHalves, EdgeList
 from piwsl.models.neighbor_sums.training import training_neighbor_sums
+from tests.support.models_for_tests import small_config
 from tests.support.molecules import frame, oxide
 
 # Six pairs, one of them of an atom with its own image, and the edges they stand for.
@@ -51,10 +52,11 @@ def test_first_and_second_derivatives(form, slot):
     assert torch.autograd.gradgradcheck(one, others)
 
 
+@pytest.mark.parametrize("sums", [FusedEdgeList, EdgeHalves])
 @pytest.mark.parametrize("parity", [-1.0, 1.0])
 @pytest.mark.parametrize("channels", [3, 48])
-def test_sums_equal_those_of_the_edge_list(channels, parity):
-    fused, plain = FusedEdgeList(), EdgeList()
+def test_sums_equal_those_of_the_edge_list(channels, parity, sums):
+    fused, plain = sums(), EdgeList()
     filters, scalars, vectors = numbers(6, channels), numbers(4, channels, seed=1), numbers(4, 3, channels, seed=2)
     directions = numbers(6, 3, seed=3)
     both, both_ways = torch.cat((filters, filters)), torch.cat((directions, parity * directions))
@@ -68,10 +70,12 @@ def test_sums_equal_those_of_the_edge_list(channels, parity):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", ["painn", "schnet", "tensornet", "ace", "escn", "equiformer_v2", "spinconv"])
+@pytest.mark.parametrize(
+    "network", ["painn", "schnet", "tensornet", "ace", "escn", "equiformer_v2", "spinconv", "mace"]
+)
 def test_training_gradients_equal_those_of_the_edge_list(network):
     """Energies, forces and a work in forward mode, and their gradients by all weights."""
-    config = ModelConfig(network=network, channels=8, layers=2, radial_size=6)
+    config = small_config(network, channels=8, radial_size=6)
     batch = collate([frame("CH3CH2OH"), oxide(), frame("H2O")], 5.2, torch.float64)
     moves = [0.05 * torch.sin(7.0 * batch.positions), 0.05 * torch.cos(5.0 * batch.positions)]
     request = PredictionRequest(frozenset({0, 1, 2}), frozenset({0}), frozenset({Work(0, 0, 1), Work(1, 0, 1)}))

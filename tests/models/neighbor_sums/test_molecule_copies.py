@@ -4,13 +4,17 @@ import pytest
 import torch
 
 from piwsl.export.forms.graph import molecule_function, trace
-from piwsl.models import ModelConfig, build_potential
+from piwsl.models import build_potential
 from piwsl.models.neighbor_sums.molecule import MoleculeCopies, MoleculePairs
+from tests.support.models_for_tests import small_config
 
 ENERGIES = {1: -0.5, 6: -38.0, 8: -75.0}
 FORMS = {"pairs": MoleculePairs, "copies": MoleculeCopies}
 NETWORKS = [
-    *((name, "conservative") for name in ("painn", "schnet", "tensornet", "ace", "escn", "equiformer_v2", "spinconv")),
+    *(
+        (name, "conservative")
+        for name in ("painn", "schnet", "tensornet", "ace", "escn", "equiformer_v2", "spinconv", "mace")
+    ),
     *((name, "direct") for name in ("painn", "escn", "equiformer_v2", "spinconv")),
 ]
 
@@ -18,7 +22,7 @@ NETWORKS = [
 def function(network, pairs, dtype=torch.float64, species=None):
     """Energies and forces of pair vectors, with the same random weights whatever the pairs are."""
     torch.manual_seed(0)
-    config = ModelConfig(network=network[0], forces=network[1], channels=8, layers=2, cutoff=3.0, radial_size=6)
+    config = small_config(network[0], forces=network[1], channels=8, radial_size=6, cutoff=3.0)
     potential = build_potential(config, ENERGIES, 1.7, pairs).requires_grad_(False)
     potential.network.to(dtype)
     species = torch.tensor([8, 1, 6, 1, 6, 8, 1])[: pairs.n_atoms] if species is None else species

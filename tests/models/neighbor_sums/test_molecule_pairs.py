@@ -4,16 +4,17 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
-from piwsl.models import ModelConfig, build_potential
+from piwsl.models import build_potential
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
+from tests.support.models_for_tests import small_config
 
 ENERGIES = {1: -0.5, 6: -38.0, 8: -75.0}
-NETWORKS = ["painn", "schnet", "tensornet", "ace", "escn", "equiformer_v2", "spinconv"]
+NETWORKS = ["painn", "schnet", "tensornet", "ace", "escn", "equiformer_v2", "spinconv", "mace"]
 
 
 def potential(network, neighbor_sums=None):
     torch.manual_seed(0)
-    config = ModelConfig(network=network, channels=8, layers=2, cutoff=3.0, radial_size=6)
+    config = small_config(network, channels=8, radial_size=6, cutoff=3.0)
     made = build_potential(config, ENERGIES, 1.7, neighbor_sums)
     made.network.double().requires_grad_(False)
     return made

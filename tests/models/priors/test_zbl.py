@@ -202,4 +202,6 @@ def test_networks_with_their_own_repulsion_refuse_it(network):
     assert ModelConfig(network=network).zbl is False
     with pytest.raises(ValidationError, match=f"network {network} has its own repulsion of nuclei: set it to false"):
         ModelConfig(network=network, zbl=True)
-    assert build_potential(ModelConfig(network=network, zbl=False), {1: 0.0, 6: 0.0}).prior is None
+    elements = {"elements": (1, 6)} if network == "mace" else {}
+    config = ModelConfig(network=network, zbl=False, **elements)
+    assert build_potential(config, {1: 0.0, 6: 0.0}).prior is None
