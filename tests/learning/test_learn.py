@@ -19,8 +19,7 @@ from piwsl.learning.learn import LearnResult
 pytest.importorskip("tblite")
 
 # A water molecule, random weights, and trainings of a second or two.
-OFTEN = {"optimizer": {"validation_interval": 20}}
-SMALL = {"model": {"channels": 16, "layers": 1}, **OFTEN}
+SMALL = {"model": {"channels": 16, "layers": 1}, "optimizer": {"validation_interval": 20}}
 TINY = {
     "labels": {"rounds": 2, "budget": 24},
     "teacher": {"init_from": "scratch", "members": 1, "training": SMALL},
