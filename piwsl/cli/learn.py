@@ -39,6 +39,8 @@ def command(
 ) -> None:
     """Learn a fast, stable potential for STRUCTURE from few labels.
 
+    With --labels, STRUCTURE may be omitted: the job then begins with the labeled structure of the lowest energy.
+
     Accurate models are fine-tuned on labels chosen in their own dynamics; a fast model learns from them, and is
     verified by replicas. Repeat the command to resume an interrupted job.
 
@@ -46,6 +48,7 @@ def command(
     piwsl learn aspirin.xyz --method gfn2-xtb --budget 100
     piwsl learn --smiles CCO --method pyscf:pbe/def2-svp --budget 40 --dry-run
     piwsl learn molecule.xyz --method file --budget 100
+    piwsl learn --labels frames.extxyz --budget 0
     """
     from piwsl.cli.logs import echoing
     from piwsl.learning.learn import learn, plan_learning

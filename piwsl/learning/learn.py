@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.io import write
 
@@ -33,7 +34,7 @@ from piwsl.learning.directory import (
 from piwsl.learning.job import LearningJob
 from piwsl.learning.labels import LabelsMissingError
 from piwsl.learning.report import write_report
-from piwsl.learning.settings import FILE_METHOD, NO_START, LearnSettings, load_learn_settings
+from piwsl.learning.settings import FILE_METHOD, NO_START, LabelSettings, LearnSettings, load_learn_settings
 from piwsl.learning.smiles import structure_of_smiles
 from piwsl.learning.start_model import StartModel, choose_start
 from piwsl.learning.teacher import FEWEST_LABELS, teacher_training
@@ -157,7 +158,7 @@ def learn(
 
     Args:
         structure: ASE structure, frame, file that ASE can read, or name of a bundled system. Its ``info`` may state the
-            charge and the spin.
+            charge and the spin. The default is the frame of ``labels`` with the lowest energy.
         method: Reference method, as in `piwsl.label`; ``file`` writes the structures to label and returns. Shorthand
             for ``labels.method``.
         budget: Largest number of labels to compute. Shorthand for ``labels.budget``.
@@ -182,14 +183,13 @@ def learn(
     """
     given = {"labels.method": method, "labels.budget": budget, "labels.file": labels, "teacher.init_from": init_from}
     settings = _settings(config, given, options)
-    atoms = _structure(structure, system, smiles)
+    atoms = _structure(structure, system, smiles, settings)
     name = structure_name(structure, system) or atoms.get_chemical_formula("hill")
     path = Path(output) if output is not None else Path("runs") / f"learn-{name}"
     directory = RunDirectory(path, LEARNING)
     _check_directory(directory, settings, force)
     check_budget(settings)
-    if settings.labels.method != FILE_METHOD:
-        reference_calculator(settings.labels.method, settings.labels.options)  # report mistakes before any work
+    _check_method(settings)
     with process_settings():
         directory.create()
         with directory.lock():
@@ -272,12 +272,41 @@ def _settings(
     return load_learn_settings(None if config is None else Path(config), texts)
 
 
-def _structure(structure: Structure | None, system: str | None, smiles: str | None) -> Atoms:
+def _check_method(settings: LearnSettings) -> None:
+    """Report mistakes of the reference method before any work.
+
+    Raises:
+        ConfigError: The method or an option is unknown, or its library is not installed.
+    """
+    if settings.labels.method != FILE_METHOD and settings.labels.budget:
+        reference_calculator(settings.labels.method, settings.labels.options)
+
+
+def _structure(structure: Structure | None, system: str | None, smiles: str | None, settings: LearnSettings) -> Atoms:
+    if structure is None and system is None and smiles is None and settings.labels.file is not None:
+        return structure_of_labels(settings.labels)
     if smiles is None:
         return find_structure(structure, system)
     if structure is not None or system is not None:
         raise ConfigError("smiles makes the structure: give only one of structure, system and smiles")
     return structure_of_smiles(smiles)
+
+
+def structure_of_labels(labels: LabelSettings) -> Atoms:
+    """Return the labeled structure of the lowest energy.
+
+    Raises:
+        ConfigError: No frame has an energy, or the frames have different compositions.
+        DataError: The file cannot be read.
+    """
+    assert labels.file is not None
+    frames = read_frames(labels.file, labels.units)
+    census = frames.census
+    if len(census.formulas()) > 1 or not census.has_energy.any():
+        raise ConfigError(
+            f"no structure: give one, because the frames of {labels.file} have different compositions or no energies"
+        )
+    return frames[int(np.nanargmin(census.energy))].atoms()
 
 
 def _is_same(atoms: Atoms, other: Atoms) -> bool:
@@ -345,10 +374,9 @@ def plan_learning(
         DataError: The structure cannot be used.
     """
     settings = _settings(config, {}, options)
-    atoms = _structure(structure, system, smiles)
+    atoms = _structure(structure, system, smiles, settings)
     check_budget(settings)
-    if settings.labels.method != FILE_METHOD:
-        reference_calculator(settings.labels.method, settings.labels.options)
+    _check_method(settings)
     with scratch_directory("learn") as folder:
         start = _start(settings, atoms, folder)
     explore, verify = settings.explore, settings.verify

@@ -1,14 +1,19 @@
 """The model that learning starts from, and the network of the teachers."""
 
+import numpy as np
 import pytest
 from ase.build import bulk, molecule
 
 import piwsl
+from piwsl.data.frames import FrameSet
+from piwsl.data.write import write_frames
 from piwsl.errors import ConfigError, ElementError
+from piwsl.learning.learn import plan_learning, structure_of_labels
 from piwsl.learning.settings import LearnSettings
 from piwsl.learning.start_model import choose_start
 from piwsl.learning.teacher import teacher_training
 from tests.support.models_for_tests import trained_file
+from tests.support.molecules import frame
 
 
 def test_a_trained_file_is_used_where_its_elements_fit(tmp_path):
@@ -67,3 +72,17 @@ def test_options_that_the_network_of_the_teachers_lacks(tmp_path, start, message
     with pytest.raises(ConfigError, match=message):
         piwsl.learn(molecule("H2O"), config=settings, output=tmp_path / "job")
     assert not list((tmp_path / "job").glob("*.yaml"))  # no job has begun
+
+
+def test_labels_give_the_structure_and_need_no_method(tmp_path):
+    waters = [frame("H2O", seed=seed, labeled=True) for seed in range(4)]
+    lowest = min(waters, key=lambda one: one.energy)
+    write_frames(FrameSet(waters), tmp_path / "few.extxyz")
+    settings = LearnSettings(labels={"file": tmp_path / "few.extxyz", "budget": 0, "method": "no-such-method"})
+    scratch = {"teacher.init_from": "scratch"}
+    assert "H2O, 3 atoms" in plan_learning(config=settings, options=scratch)[0]
+    found = structure_of_labels(settings.labels)
+    assert np.allclose(found.positions, lowest.positions)
+    write_frames(FrameSet([*waters, frame("CH4", labeled=True)]), tmp_path / "two.extxyz")
+    with pytest.raises(ConfigError, match=r"no structure: give one, because the frames of .* different compositions"):
+        plan_learning(config=settings, options={**scratch, "labels.file": str(tmp_path / "two.extxyz")})
