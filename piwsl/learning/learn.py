@@ -355,7 +355,7 @@ def _start(settings: LearnSettings, atoms: Atoms, folder: Path) -> StartModel:
     start = choose_start(settings.teacher.init_from, atoms, folder)
     if settings.labels.energies_only and start.path is None:
         raise ConfigError(f"labels.energies_only needs a model to fine-tune, but {start.text}: {NO_START}")
-    teacher_training(settings, start.path)  # report mistakes before any label is computed
+    teacher_training(settings, start.path, bool(atoms.pbc.any()))  # report mistakes before any label is computed
     return start
 
 

@@ -31,7 +31,7 @@ _FINE_TUNING = {
     "optimizer": {"learning_rate": 5e-4, "batch_size": 5, "ema_decay": 0.99, "validation_interval": 50, "warmup": 50}
 }
 _FROM_SCRATCH: dict[str, Any] = {"optimizer": {"batch_size": 5, "validation_interval": 100}}
-# With few labels, ACE has much smaller errors than the default network (docs/results.md).
+# With few labels of molecules, ACE has much smaller errors than the default network (docs/results.md).
 _NETWORK = "ace"
 _ACE: dict[str, Any] = {
     "model": {"network": _NETWORK, "channels": 128, "layers": 2, "radial_size": 8},
@@ -53,12 +53,13 @@ class Teachers:
     held_back: FrameSet
 
 
-def teacher_training(settings: LearnSettings, start: Path | None) -> dict[str, Any]:
+def teacher_training(settings: LearnSettings, start: Path | None, periodic: bool) -> dict[str, Any]:
     """Return the training configuration of the teachers, without data, walls and duration.
 
     Args:
         settings: Settings of the job.
         start: Trained file to fine-tune; None for random weights.
+        periodic: Whether the structure is periodic.
 
     Raises:
         ConfigError: ``teacher.training`` does not fit the network.
@@ -69,7 +70,7 @@ def teacher_training(settings: LearnSettings, start: Path | None) -> dict[str, A
         usual = {"start": {"method": GAUSS_NEWTON}} if settings.labels.energies_only else _FINE_TUNING
         sections: dict[str, Any] = {**usual, "model": {"network": start_file(start)[0].config.network}}
     else:
-        sections = _ACE if named in (None, _NETWORK) else _FROM_SCRATCH
+        sections = _ACE if named == _NETWORK or (named is None and not periodic) else _FROM_SCRATCH
     sections = merged(sections, own)
     begin = {} if start is None else {"start": {"init_from": str(start)}}
     try:
@@ -121,7 +122,7 @@ def train_teachers(
         defaults["optimizer"] = {"steps": _MOST_STEPS, "minutes": minutes}
     if start is None:
         defaults["model"] = {"walls": kind_of_walls(frames)}
-    config = merged(defaults, teacher_training(settings, start))
+    config = merged(defaults, teacher_training(settings, start, any(frames[0].pbc)))
     held_back = max(_FEWEST_HELD_BACK, round(_HELD_BACK * len(frames)))
     result = train_ensemble(
         data,

@@ -11,6 +11,9 @@ from piwsl.losses.spread import EQUAL_WEIGHTS, SpreadWeights
 from piwsl.models import ModelConfig
 from piwsl.training.data_config import MAIN_LEVEL
 
+# Up to this number of training frames, models with random weights have walls by default, and other networks are better.
+FEW_LABELS = 1000
+
 
 @dataclass(frozen=True)
 class LabelCounts:

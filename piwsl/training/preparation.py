@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from piwsl.errors import ConfigError
+from piwsl.models import ModelConfig
 from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
 from piwsl.models.neighbor_sums.training import training_neighbor_sums
 from piwsl.training.blocks import rate_factors
@@ -16,7 +17,7 @@ from piwsl.training.directory import REPLAY_FILE
 from piwsl.training.distributed.process_group import from_rank_zero
 from piwsl.training.distributed.processes import Processes
 from piwsl.training.fit import Setup
-from piwsl.training.frames import TrainingFrames
+from piwsl.training.frames import FEW_LABELS, TrainingFrames
 from piwsl.training.loader import share_of_process
 from piwsl.training.objective import build_contrast, build_objective, monitored_loss
 from piwsl.training.presets import loss_line
@@ -57,6 +58,7 @@ class Preparation:
             *([replay_line(self.setup.config, None if self.trial else replay)] if replay is not None else []),
             *([f"rates: {', '.join(f'{name} x {rate:.3g}' for name, rate in rates.items())}"] if rates else []),
             f"network: {self.setup.config.model.network}, {weights} weights",
+            *_better_network(self.setup.config, self.setup.frames),
             *([loss_line(self.setup.config)] if self.setup.config.start.training_method != GAUSS_NEWTON else []),
             *walls_lines(self.setup.config),
             f"computed on: {self.setup.describe_device()}",
@@ -123,6 +125,19 @@ def prepare(
     )
     setup = Setup(config, frames, output, processes, device, share, replay, teacher)
     return Preparation(setup, start, task, reason, most_replay is not None)
+
+
+def _better_network(config: TrainingConfig, frames: TrainingFrames) -> list[str]:
+    """Return a line about another network for molecules with few labels, if there is neither a start nor a teacher."""
+    usual = config.model.network == ModelConfig().network and config.model.forces == "conservative"
+    alone = config.start.init_from is None and config.teacher.file is None
+    count, periodic = frames.labels["training"].forces, frames.main.census.periodic.any()
+    if not (usual and alone and 0 < count <= FEW_LABELS) or periodic:
+        return []
+    return [
+        f"few labels: with {count} frames, model.network=ace has smaller errors, and `piwsl learn --labels FILE "
+        "--budget 0` trains a model that is as fast as this one on its predictions"
+    ]
 
 
 def _with_elements(config: TrainingConfig, elements: Iterable[int]) -> TrainingConfig:

@@ -13,7 +13,7 @@ from piwsl.structures.bonds import BondGraph, find_bonds
 from piwsl.structures.neighbors import PairSearch
 from piwsl.structures.pairs import ShortestPairs, pair_indices, pair_kind
 from piwsl.training.config import TrainingConfig
-from piwsl.training.frames import TrainingFrames
+from piwsl.training.frames import FEW_LABELS, TrainingFrames
 from piwsl.typing import FloatArray, IntArray
 
 # Frames whose distances are measured.
@@ -24,8 +24,6 @@ DEVIATIONS = 5.0
 SMALLEST_DEVIATION = 0.02
 # Pairs without a range of their own: thermal motion reaches slightly below the shortest distance of a finite sample.
 CLOSER = 0.95
-# Largest number of training frames of one molecule that have walls by default.
-FEW = 1000
 
 
 def with_measured_walls(
@@ -45,7 +43,7 @@ def with_measured_walls(
         ConfigError: The walls are those of one molecule, and the frames do not contain this molecule only.
     """
     walls, kind = config.model.walls, config.model.walls_kind
-    if walls == "auto" and config.start.init_from is None and len(frames.train) <= FEW:
+    if walls == "auto" and config.start.init_from is None and len(frames.train) <= FEW_LABELS:
         kind = _usual_kind(frames)
     if kind == "none":
         return config.model_copy(update={"model": config.model.model_copy(update={"walls": "none"})})

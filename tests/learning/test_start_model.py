@@ -45,16 +45,17 @@ def test_without_the_weights_of_so3lr_the_install_line_is_given(tmp_path, monkey
 
 def test_the_network_of_the_teachers(tmp_path):
     scratch = LearnSettings()
-    assert teacher_training(scratch, None)["model"] == {
+    assert teacher_training(scratch, None, False)["model"] == {
         "network": "ace",
         "channels": 128,
         "layers": 2,
         "radial_size": 8,
     }
+    assert "model" not in teacher_training(scratch, None, True)
     painn = LearnSettings(teacher={"training": {"model": {"network": "painn", "layers": 2}}})
-    assert teacher_training(painn, None)["model"] == {"network": "painn", "layers": 2}
+    assert teacher_training(painn, None, False)["model"] == {"network": "painn", "layers": 2}
     start = trained_file(tmp_path / "start.pt")
-    assert "model" not in {key for key, value in teacher_training(scratch, start).items() if value}
+    assert "model" not in {key for key, value in teacher_training(scratch, start, False).items() if value}
 
 
 @pytest.mark.parametrize(

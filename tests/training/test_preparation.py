@@ -74,3 +74,18 @@ def test_mace_has_the_elements_of_the_frames(water_file, tmp_path):
             water_file, config=config, options=options, output=tmp_path / "run", resume=resume, progress=False
         )
         assert load_trained(run.model).config.options["elements"] == (1, 8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ([], True),
+        (["data.forces_fraction=0"], False),
+        (["model.network=ace"], False),
+        (["model.forces=direct"], False),
+    ],
+)
+def test_a_better_network_for_few_labels_is_said(small, settings, said, tmp_path):
+    config = small(*settings)
+    prepared = prepare(config, training_frames(config), tmp_path / "run", Processes(), torch.device("cpu"))
+    assert any("few labels: with 40 frames, model.network=ace" in fact for fact in prepared.facts) is said

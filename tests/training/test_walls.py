@@ -203,7 +203,7 @@ def test_other_data_have_no_walls_by_default(small, tmp_path, frames):
 
 
 def test_many_frames_have_no_walls_by_default(small, tmp_path, monkeypatch):
-    monkeypatch.setattr("piwsl.training.walls.FEW", 5)
+    monkeypatch.setattr("piwsl.training.walls.FEW_LABELS", 5)
     assert walls_of(small, tmp_path, [frame("H2O", seed=seed, labeled=True) for seed in range(8)]) == "none"
 
 
