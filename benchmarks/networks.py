@@ -39,8 +39,7 @@ from piwsl.export.exported_file import load_exported
 from piwsl.export.exporter import Exporter
 from piwsl.export.trained_file import TrainedModel, save_trained
 from piwsl.models import ModelConfig, build_potential, registered_networks
-from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
-from piwsl.models.neighbor_sums.training import training_neighbor_sums
+from piwsl.models.neighbor_sums.training import training_neighbor_sums, use_in_training
 
 SYSTEMS = ("aspirin", "TiO2")
 SEED = 0
@@ -90,7 +89,7 @@ def measure(network: str, system: str, rounds: int) -> dict[str, object]:
     frames = frames_of(system)
     energies = {int(number): 0.0 for frame in frames for number in frame.species}
     potential = build_potential(config, energies)
-    use_neighbor_sums(potential, training_neighbor_sums(torch.device("cpu"))[0])
+    use_in_training(potential, training_neighbor_sums(torch.device("cpu"))[0])
     batch = collate(frames, config.cutoff)
     optimizer = torch.optim.AdamW(potential.parameters(), 1e-4)
 

@@ -16,8 +16,7 @@ from piwsl.data.reference_energies import fit_reference_energies
 from piwsl.data.systems import named_system
 from piwsl.losses import FrameRandom
 from piwsl.models import build_potential
-from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
-from piwsl.models.neighbor_sums.training import training_neighbor_sums
+from piwsl.models.neighbor_sums.training import training_neighbor_sums, use_in_training
 from piwsl.runs.process_settings import keep_freed_memory
 from piwsl.training.config import TrainingConfig, load_config
 from piwsl.training.objective import build_objective
@@ -32,7 +31,7 @@ def training_step(config: TrainingConfig) -> tuple[Callable[[int], float], dict[
     torch.manual_seed(config.seed)
     frames = read_frames(named_system("aspirin").train)
     potential = build_potential(config.model, fit_reference_energies(frames, frames.elements))
-    use_neighbor_sums(potential, training_neighbor_sums(torch.device("cpu"))[0])
+    use_in_training(potential, training_neighbor_sums(torch.device("cpu"))[0])
     objective = build_objective(config.loss, config.displacement)
     task = TrainingTask(potential, objective, config.optimizer, config.seed)
     optimizer = task.configure_optimizers()["optimizer"]

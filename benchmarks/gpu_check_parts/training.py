@@ -19,8 +19,7 @@ from piwsl.data.reference_energies import fit_reference_energies
 from piwsl.data.systems import named_system
 from piwsl.losses import FrameRandom, Objective
 from piwsl.models import Potential, build_potential
-from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
-from piwsl.models.neighbor_sums.training import training_neighbor_sums
+from piwsl.models.neighbor_sums.training import training_neighbor_sums, use_in_training
 from piwsl.training.config import TrainingConfig, load_config
 from piwsl.training.objective import build_objective
 
@@ -94,7 +93,7 @@ def potential_of(config: TrainingConfig, frames: FrameSet, settings: Settings, p
     torch.manual_seed(0)
     potential = build_potential(config.model, fit_reference_energies(frames, frames.elements)).to(settings.device)
     sums, _ = training_neighbor_sums(torch.device(settings.device), precision == "bf16-mixed")
-    use_neighbor_sums(potential, sums)
+    use_in_training(potential, sums)
     return potential
 
 

@@ -8,8 +8,7 @@ import torch
 
 from piwsl.errors import ConfigError
 from piwsl.models import ModelConfig
-from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
-from piwsl.models.neighbor_sums.training import training_neighbor_sums
+from piwsl.models.neighbor_sums.training import training_neighbor_sums, use_in_training
 from piwsl.training.blocks import rate_factors
 from piwsl.training.config import GAUSS_NEWTON, TrainingConfig
 from piwsl.training.data_checks import fitting_loss
@@ -102,7 +101,7 @@ def prepare(
     config = _with_elements(config, {*frames.train.elements, *frames.validation.elements})
     start = starting_potential(config, frames, structures.elements if structures is not None else ())
     neighbor_sums, reason = training_neighbor_sums(device, config.mixed_precision)
-    use_neighbor_sums(start.potential.network, neighbor_sums)
+    use_in_training(start.potential.network, neighbor_sums)
     if teacher is not None:
         teacher.use_neighbor_sums(neighbor_sums)
     if replay_count(config) and replay is None:

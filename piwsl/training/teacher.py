@@ -15,7 +15,8 @@ from piwsl.export.licenses import foundation_lines
 from piwsl.export.loading import model_files
 from piwsl.export.trained_file import DTYPES, TrainedModel, load_trained
 from piwsl.losses.teacher import Teacher
-from piwsl.models.neighbor_sums.edge_list import NeighborSums, use_neighbor_sums
+from piwsl.models.neighbor_sums.edge_list import EdgeList
+from piwsl.models.neighbor_sums.training import use_in_training
 from piwsl.runs.files import sha256
 from piwsl.training.config import LossConfig, TrainingConfig
 from piwsl.training.evaluate import predictions
@@ -48,10 +49,10 @@ class LoadedTeacher:
         """Hashes of the files, joined by commas."""
         return str(self.record["sha256"])
 
-    def use_neighbor_sums(self, neighbor_sums: NeighborSums) -> None:
-        """Compute the sums over neighbors of all networks with this object."""
+    def use_neighbor_sums(self, neighbor_sums: EdgeList) -> None:
+        """Compute the sums over neighbors of all networks with the object that training uses."""
         for potential in self.teacher.potentials:
-            use_neighbor_sums(potential.network, neighbor_sums)
+            use_in_training(potential.network, neighbor_sums)
 
 
 def uses_teacher(loss: LossConfig) -> list[str]:

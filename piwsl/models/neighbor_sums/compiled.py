@@ -7,42 +7,25 @@ c. Each pair occurs once:
     Q(g, u, W, x) = sum_p sum_cf  u[p,c] W[p,f] (g[i,c,f] x[j,f] + s g[j,c,f] x[i,f])
 
 Here, s is the parity of u: the direction from j to i equals s times the direction from i to j. A sum over neighbors is
-the derivative of a form with respect to g. Because the forms are multilinear, all higher derivatives are derivatives of
-the same form. `contract` computes one derivative and is differentiable any number of times, in reverse and in forward
-mode.
+the derivative of a form with respect to g.
 
-This module requires numba. The loops run in a single thread. A second thread pool competes with the busy-waiting
-threads of PyTorch, and training on two cores became slower.
+This module requires numba.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
-from torch.autograd import Function
 
+from piwsl.models.multilinear import array_of, contract, loop
 from piwsl.models.neighbor_sums.edge_list import EdgeList
 from piwsl.typing import Edges, EdgeVectors
-
-# Allow reordering of sums for vector instructions, but preserve NaN and infinities.
-_FASTMATH = {"contract", "reassoc", "nsz"}
 
 # The loops have no type annotations, because numba compiles a version for each combination of argument types.
 
 
-def _loop(function: Callable[..., None]) -> Any:
-    """Return a function that numba compiles at the first call and caches on disk if possible."""
-    try:
-        return njit(cache=True, nogil=True, fastmath=_FASTMATH)(function)
-    except RuntimeError:  # Neither the directory of this file nor the cache directory of the user is writable.
-        return njit(nogil=True, fastmath=_FASTMATH)(function)
-
-
-@_loop
+@loop
 def _sum_products(first, second, filters, values, out):  # type: ignore[no-untyped-def]
     """Add W[p] x[j,c] to out[i,c], and W[p] x[i,c] to out[j,c]."""
     width = filters.shape[1]
@@ -58,7 +41,7 @@ def _sum_products(first, second, filters, values, out):  # type: ignore[no-untyp
                 o[f] += w[f] * x[f]
 
 
-@_loop
+@loop
 def _pair_products(first, second, left, right, out):  # type: ignore[no-untyped-def]
     """Set out[p] to sum_c g[i,c] x[j,c] + g[j,c] x[i,c]."""
     width = out.shape[1]
@@ -76,7 +59,7 @@ def _pair_products(first, second, left, right, out):  # type: ignore[no-untyped-
                     o[f] += g[f] * x[f] + h[f] * y[f]
 
 
-@_loop
+@loop
 def _sum_outer(first, second, directions, filters, values, parity, out):  # type: ignore[no-untyped-def]
     """Add u[p,c] W[p] x[j] to out[i,c], and s u[p,c] W[p] x[i] to out[j,c]."""
     width = filters.shape[1]
@@ -92,7 +75,7 @@ def _sum_outer(first, second, directions, filters, values, parity, out):  # type
                 o[f] += u * w[f] * y[f]
 
 
-@_loop
+@loop
 def _sum_inner(first, second, left, directions, filters, parity, out):  # type: ignore[no-untyped-def]
     """Add W[p] sum_c u[p,c] g[i,c] to out[j], and s W[p] sum_c u[p,c] g[j,c] to out[i]."""
     width = filters.shape[1]
@@ -108,7 +91,7 @@ def _sum_inner(first, second, left, directions, filters, parity, out):  # type: 
                 o[f] += u * w[f] * g[f]
 
 
-@_loop
+@loop
 def _pair_inner(first, second, left, directions, values, parity, out):  # type: ignore[no-untyped-def]
     """Set out[p] to sum_c u[p,c] (g[i,c] x[j] + s g[j,c] x[i])."""
     width = out.shape[1]
@@ -126,7 +109,7 @@ def _pair_inner(first, second, left, directions, values, parity, out):  # type: 
                     o[f] += u * g[f] * x[f] + v * h[f] * y[f]
 
 
-@_loop
+@loop
 def _pair_sums(first, second, left, filters, values, parity, out):  # type: ignore[no-untyped-def]
     """Set out[p,c] to sum_f W[p,f] (x[j,f] g[i,c,f] + s x[i,f] g[j,c,f])."""
     width = filters.shape[1]
@@ -141,120 +124,65 @@ def _pair_sums(first, second, left, filters, values, parity, out):  # type: igno
             out[p, c] = there + parity * back
 
 
-class Form(Protocol):
-    """Protocol of multilinear forms, defined by their derivatives."""
-
-    def derivative(self, slot: int, pairs: Edges, arguments: list[Any]) -> Tensor:
-        """Return the derivative with respect to argument number ``slot``, in the shape of this argument.
-
-        The entry ``slot`` of ``arguments`` is None.
-        """
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trilinear:
-    """Form T(g, W, x) with g and x (N, C, F) and W (P, F)."""
+    """Form T(g, W, x) with g and x (N, C, F) and W (P, F).
 
-    def derivative(self, slot: int, pairs: Edges, arguments: list[Any]) -> Tensor:
+    Attributes:
+        pairs: Pairs (2, P) of the graph.
+    """
+
+    pairs: Edges
+
+    def derivative(self, slot: int, arguments: list[Any]) -> Tensor:
         """Return the derivative with respect to argument number ``slot``."""
         left: Tensor
         filters: Tensor
         values: Tensor
         left, filters, values = arguments
-        first, second = _array(pairs[0]), _array(pairs[1])
+        first, second = array_of(self.pairs[0]), array_of(self.pairs[1])
         if slot == 1:
-            out = left.new_empty((pairs.shape[1], left.shape[2]))
-            _pair_products(first, second, _array(left), _array(values), out.numpy())
+            out = left.new_empty((self.pairs.shape[1], left.shape[2]))
+            _pair_products(first, second, array_of(left), array_of(values), out.numpy())
             return out
         given = values if slot == 0 else left  # the form is symmetric in g and x
         out = torch.zeros_like(given, memory_format=torch.contiguous_format)
-        _sum_products(first, second, _array(filters), _array(given), out.numpy())
+        _sum_products(first, second, array_of(filters), array_of(given), out.numpy())
         return out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Quadrilinear:
     """Form Q(g, u, W, x) with g (N, C, F), u (P, C), W (P, F) and x (N, F).
 
     Attributes:
+        pairs: Pairs (2, P) of the graph.
         parity: Parity s of u.
     """
 
+    pairs: Edges
     parity: float
 
-    def derivative(self, slot: int, pairs: Edges, arguments: list[Any]) -> Tensor:
+    def derivative(self, slot: int, arguments: list[Any]) -> Tensor:
         """Return the derivative with respect to argument number ``slot``."""
-        arrays: list[Any] = [None if argument is None else _array(argument) for argument in arguments]
+        arrays: list[Any] = [None if argument is None else array_of(argument) for argument in arguments]
         left, directions, filters, values = arrays
         given: Tensor = arguments[3 if slot != 3 else 2]
-        first, second = _array(pairs[0]), _array(pairs[1])
-        parity = _array(given.new_tensor(self.parity))[()]
+        first, second = array_of(self.pairs[0]), array_of(self.pairs[1])
+        parity = array_of(given.new_tensor(self.parity))[()]
         if slot == 0:
             out = given.new_zeros((given.shape[0], directions.shape[1], given.shape[1]))
             _sum_outer(first, second, directions, filters, values, parity, out.numpy())
         elif slot == 1:
-            out = given.new_empty((pairs.shape[1], left.shape[1]))
+            out = given.new_empty((self.pairs.shape[1], left.shape[1]))
             _pair_sums(first, second, left, filters, values, parity, out.numpy())
         elif slot == 2:
-            out = given.new_empty((pairs.shape[1], given.shape[1]))
+            out = given.new_empty((self.pairs.shape[1], given.shape[1]))
             _pair_inner(first, second, left, directions, values, parity, out.numpy())
         else:
             out = given.new_zeros((left.shape[0], left.shape[2]))
             _sum_inner(first, second, left, directions, filters, parity, out.numpy())
         return out
-
-
-class _Contract(Function):
-    """Differentiable derivative of a multilinear form with respect to one argument."""
-
-    @staticmethod
-    def forward(ctx: Any, form: Form, slot: int, pairs: Edges, *arguments: Any) -> Tensor:
-        ctx.form, ctx.slot, ctx.pairs = form, slot, pairs
-        ctx.set_materialize_grads(False)  # Arguments without a tangent stay None, which avoids their computation.
-        given = [argument for index, argument in enumerate(arguments) if index != slot]
-        ctx.save_for_backward(*given)
-        ctx.save_for_forward(*given)
-        return form.derivative(slot, pairs, list(arguments))
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Any) -> Any:
-        if upstream[0] is None:
-            return (None,) * len(ctx.needs_input_grad)
-        arguments = list(ctx.saved_tensors)
-        arguments.insert(ctx.slot, upstream[0])
-        gradients = [
-            contract(ctx.form, index, ctx.pairs, arguments)
-            if index != ctx.slot and ctx.needs_input_grad[3 + index]
-            else None
-            for index in range(len(arguments))
-        ]
-        return (None, None, None, *gradients)
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        arguments = list(ctx.saved_tensors)
-        arguments.insert(ctx.slot, None)
-        parts = []
-        for index, tangent in enumerate(tangents[3:]):
-            if tangent is not None:
-                changed = [*arguments[:index], tangent, *arguments[index + 1 :]]
-                parts.append(contract(ctx.form, ctx.slot, ctx.pairs, changed))
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
-        return total
-
-
-def contract(form: Form, slot: int, pairs: Edges, arguments: list[Any]) -> Tensor:
-    """Return the derivative of a form with respect to argument ``slot``. This entry of ``arguments`` is ignored."""
-    given = [None if index == slot else argument for index, argument in enumerate(arguments)]
-    result: Tensor = _Contract.apply(form, slot, pairs, *given)  # type: ignore[no-untyped-call]  # PyTorch's
-    return result
-
-
-def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
-    array: np.ndarray[Any, Any] = tensor.detach().contiguous().numpy()
-    return array
 
 
 class FusedEdgeList(EdgeList):
@@ -280,8 +208,8 @@ class FusedEdgeList(EdgeList):
 
     def vectors(self, filters: Tensor, values: Tensor, edges: Edges) -> Tensor:
         """Return sum_j W_ij * v_j, values (N, D, F) -> (N, D, F)."""
-        return contract(Trilinear(), 0, edges, [None, filters, values])
+        return contract(Trilinear(edges), 0, [None, filters, values])
 
     def outer(self, filters: Tensor, values: Tensor, directions: Tensor, parity: float, edges: Edges) -> Tensor:
         """Return sum_j (W_ij * x_j) u_ij, values (N, F) and directions (P, D) with u_ji = parity u_ij -> (N, D, F)."""
-        return contract(Quadrilinear(parity), 0, edges, [None, directions, filters, values])
+        return contract(Quadrilinear(edges, parity), 0, [None, directions, filters, values])

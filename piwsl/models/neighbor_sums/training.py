@@ -1,10 +1,11 @@
-"""Selection of neighbor sums for training."""
+"""Selection of neighbor sums and tensor products for training."""
 
 from importlib.util import find_spec
 
 import torch
+from torch import nn
 
-from piwsl.models.neighbor_sums.edge_list import EdgeList
+from piwsl.models.neighbor_sums.edge_list import EdgeList, use_neighbor_sums
 
 
 def training_neighbor_sums(device: torch.device, mixed_precision: bool = False) -> tuple[EdgeList, str]:
@@ -22,3 +23,17 @@ def training_neighbor_sums(device: torch.device, mixed_precision: bool = False) 
     from piwsl.models.neighbor_sums.compiled import FusedEdgeList  # requires numba
 
     return FusedEdgeList(), "compiled loops (numba)"
+
+
+def use_in_training(network: nn.Module, neighbor_sums: EdgeList) -> None:
+    """Replace the neighbor sums of a network and, if they are compiled, its tensor products.
+
+    Args:
+        network: Network, whose weights are unchanged.
+        neighbor_sums: Result of `training_neighbor_sums`.
+    """
+    use_neighbor_sums(network, neighbor_sums)
+    if type(neighbor_sums) is not EdgeList:
+        from piwsl.models.networks.compiled_products import use_compiled_products  # requires numba
+
+        use_compiled_products(network)

@@ -12,7 +12,8 @@ from piwsl.data.batch import collate
 from piwsl.losses.evaluation import evaluate
 from piwsl.losses.predictions import PredictionRequest, Work
 from piwsl.models import build_potential
-from piwsl.models.neighbor_sums.compiled import FusedEdgeList, Quadrilinear, Trilinear, contract
+from piwsl.models.multilinear import contract
+from piwsl.models.neighbor_sums.compiled import FusedEdgeList, Quadrilinear, Trilinear
 from piwsl.models.neighbor_sums.edge_list import EdgeHalves, EdgeList
 from piwsl.models.neighbor_sums.training import training_neighbor_sums
 from tests.support.models_for_tests import small_config
@@ -35,7 +36,7 @@ def arguments(form, channels=5):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", [Trilinear(), Quadrilinear(-1.0), Quadrilinear(1.0)])
+@pytest.mark.parametrize("form", [Trilinear(PAIRS), Quadrilinear(PAIRS, -1.0), Quadrilinear(PAIRS, 1.0)])
 @pytest.mark.parametrize("slot", [0, 1, 2, 3])
 def test_first_and_second_derivatives(form, slot):
     given = arguments(form)
@@ -45,7 +46,7 @@ def test_first_and_second_derivatives(form, slot):
     def one(*others):
         filled = list(others)
         filled.insert(slot, None)
-        return contract(form, slot, PAIRS, filled)
+        return contract(form, slot, filled)
 
     others = [value for index, value in enumerate(given) if index != slot]
     assert torch.autograd.gradcheck(one, others, check_forward_ad=True)
@@ -103,9 +104,10 @@ def test_loops_are_compiled_where_nothing_can_be_kept():
     code = (
         "import numba.core.caching as caching, torch\n"
         "caching.CacheImpl._locator_classes = []\n"
-        "from piwsl.models.neighbor_sums.compiled import Trilinear, contract\n"
+        "from piwsl.models.multilinear import contract\n"
+        "from piwsl.models.neighbor_sums.compiled import Trilinear\n"
         "ones = torch.ones(2, 1, 3)\n"
-        "print(contract(Trilinear(), 0, torch.tensor([[0], [1]]), [None, torch.ones(1, 3), ones]).sum().item())"
+        "print(contract(Trilinear(torch.tensor([[0], [1]])), 0, [None, torch.ones(1, 3), ones]).sum().item())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "6.0", done.stderr
