@@ -116,7 +116,8 @@ class LearnSettings(Section):
         for name, training in (("teacher", self.teacher.training), ("student", self.student.training)):
             if "data" in training:
                 raise ConfigError(f"{name}.training.data: the job chooses the frames: remove this section")
-            if name == "teacher" and "network" not in training.get("model", {}):
+            model = training.get("model")
+            if name == "teacher" and isinstance(model, dict) and "network" not in model:
                 # The options depend on the network of the start model, and are checked when it is known.
                 training = {key: value for key, value in training.items() if key != "model"}
             try:
