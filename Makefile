@@ -42,7 +42,7 @@ demo: install  ## train, export, run and analyze the bundled aspirin (about six 
 		|| test $$? -eq 3
 	$(BIN)/piwsl analyze $(DEMO)/md --output $(DEMO)/analysis
 
-test: install  ## run the tests (about 13 minutes on two cores)
+test: install  ## run the tests (13 to 14 minutes on two cores)
 	$(BIN)/python $(PYTEST) -m 'not $(LONG)'
 
 test-fast: install  ## run the fast tests (about 2 minutes on two cores)

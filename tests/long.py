@@ -84,6 +84,7 @@ LONG = {
     "models/networks/test_harmonic_networks.py": ("test_the_laws_of_a_potential[*-sizes3-dtype3]",),
     "models/networks/test_tensor_networks.py": ("test_the_laws_of_a_potential[gaussian-dtype2-*]",),
     "models/priors/test_walls.py": (
+        "test_the_compiled_form_agrees_with_the_potential_outside_the_ranges",
         "test_a_compiled_general_file_agrees_with_the_potential",
         "test_any_order_of_the_atoms_that_the_bonds_determine_gives_the_same_results[inside-order0]",
         "test_any_order_of_the_atoms_that_the_bonds_determine_gives_the_same_results[outside-order1]",

@@ -105,6 +105,7 @@ def test_both_licenses_are_said():
     assert [line.rpartition(" ")[2] for line in foundation_lines(training)] == ["ASL", "MIT"]
 
 
+@pytest.mark.slow
 def test_labels_of_a_teacher_keep_its_license(small, teacher_file, bare_file, tmp_path):
     labeled = piwsl.label(bare_file, f"model:{teacher_file}", output=tmp_path / "labels", progress=False)
     origin = "SOME-MODEL: license of its weights: ASL"
