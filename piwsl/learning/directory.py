@@ -170,6 +170,11 @@ class LearnSummary(RunSummary):
     waiting_for: str | None = None
     verdict: str = ""
 
+    @property
+    def labels_used(self) -> int:
+        """Number of labels that were computed, or that existed already if none was to be computed."""
+        return self.labels if self.budget or not self.rounds else self.rounds[-1].labels
+
 
 def store_settings(settings: LearnSettings, output: Path) -> None:
     """Write the settings of a new job."""

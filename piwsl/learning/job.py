@@ -116,8 +116,10 @@ class LearningJob:
 
     @property
     def _level(self) -> str | None:
-        method = self.settings.labels.method
-        return BUNDLED_LEVEL if method.lower() == BUNDLED_LEVEL.lower() else None if method == FILE_METHOD else method
+        method = self.settings.method
+        if method is None or method == FILE_METHOD:
+            return None
+        return BUNDLED_LEVEL if method.lower() == BUNDLED_LEVEL.lower() else method
 
     @property
     def _foundation(self) -> object:
@@ -386,5 +388,5 @@ def _verdict(summary: LearnSummary) -> str:
     error = f"{_milli(last.force_mae)} meV/A" if last.force_mae else f"{_milli(last.energy_mae)} meV"
     errors = f", {error} on {summary.held_back} held-back labels" if last.energy_mae else ""
     if last.verified:
-        return f"stable: {last.survival.text()}{errors}; {summary.labels} labels"
-    return f"not stable: {last.survival.text()}{errors}; {summary.labels} labels: raise labels.budget or minutes"
+        return f"stable: {last.survival.text()}{errors}; {summary.labels_used} labels"
+    return f"not stable: {last.survival.text()}{errors}; {summary.labels_used} labels: raise labels.budget or minutes"

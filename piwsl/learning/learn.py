@@ -338,7 +338,7 @@ def _summary(
         **provenance(_PROGRAMS),
         name=name,
         formula=atoms.get_chemical_formula("hill"),
-        method=settings.labels.method,
+        method=settings.method or f"labels in {settings.labels.file}",
         start=start,
         license=license,
         budget=settings.labels.budget,
@@ -394,7 +394,9 @@ def plan_learning(
         + f"at {settings.temperature:g} K",
         f"start      {start.text}",
         *([f"license    of the start model: {start.license}"] if start.license else []),
-        f"labels     {settings.labels.budget} ({labels}) with {settings.labels.method}"
+        f"labels     those in {settings.labels.file}"
+        if settings.method is None
+        else f"labels     {settings.labels.budget} ({labels}) with {settings.method}"
         + (f", besides those in {settings.labels.file}" if settings.labels.file else ""),
         f"dynamics   {explored:g} ps of the teacher in each round and at the end, at {temperatures} K",
         "teachers   a model, fitted by least squares to energies without forces"

@@ -101,7 +101,8 @@ def _headline(summary: LearnSummary) -> str:
 
 def _highlights(summary: LearnSummary, settings: LearnSettings) -> list[tuple[str, str, str]]:
     """Return the numbers at the top of the page: (value, name, detail)."""
-    rows = [(f"{summary.labels} of {summary.budget}", "labels used", summary.method)]
+    used = f"{summary.labels} of {summary.budget}" if summary.budget else str(summary.labels_used)
+    rows = [(used, "labels used", summary.method)]
     kind, held_back = _kind(settings), f"{summary.held_back} held-back labels"
     if summary.rounds and (error := _error(summary.rounds[-1], kind)):
         rows.append((error, f"{kind} error, teachers", held_back))

@@ -131,6 +131,11 @@ class LearnSettings(Section):
         return max(1, round(1000.0 * picoseconds / self.timestep))
 
     @property
+    def method(self) -> str | None:
+        """Reference method that computes labels; None if all labels exist already."""
+        return self.labels.method if self.labels.budget else None
+
+    @property
     def rounds(self) -> int:
         """Number of rounds; 1 without labels to compute."""
         return self.labels.rounds if self.labels.budget else 1

@@ -96,7 +96,7 @@ def reference_for(settings: LearnSettings, name: str, teacher_frames: list[list[
     """
     if settings.verify.reference is not None:
         return settings.verify.reference
-    bundled = name in SYSTEMS and settings.labels.method.lower() == BUNDLED_LEVEL.lower()
+    bundled = name in SYSTEMS and (settings.method or "").lower() == BUNDLED_LEVEL.lower()
     if bundled and settings.temperature == _BUNDLED_TEMPERATURE:
         return bundled_reference(name)
     kept = [frame for frames in teacher_frames for frame in frames[int(_EQUILIBRATION * len(frames)) :]]

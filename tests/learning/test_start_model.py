@@ -12,6 +12,7 @@ from piwsl.learning.learn import plan_learning, structure_of_labels
 from piwsl.learning.settings import LearnSettings
 from piwsl.learning.start_model import choose_start
 from piwsl.learning.teacher import teacher_training
+from piwsl.learning.verify import reference_for
 from tests.support.models_for_tests import trained_file
 from tests.support.molecules import frame
 
@@ -82,6 +83,12 @@ def test_labels_give_the_structure_and_need_no_method(tmp_path):
     settings = LearnSettings(labels={"file": tmp_path / "few.extxyz", "budget": 0, "method": "no-such-method"})
     scratch = {"teacher.init_from": "scratch"}
     assert "H2O, 3 atoms" in plan_learning(config=settings, options=scratch)[0]
+    assert f"labels     those in {tmp_path / 'few.extxyz'}" in plan_learning(config=settings, options=scratch)
+    assert settings.method is None
+    # Labels of an unknown method are not compared with the bundled trajectory of another method.
+    given = LearnSettings(labels={"file": tmp_path / "few.extxyz", "budget": 0})
+    assert reference_for(given, "aspirin", []) is None
+    assert reference_for(LearnSettings(), "aspirin", []) is not None
     found = structure_of_labels(settings.labels)
     assert np.allclose(found.positions, lowest.positions)
     write_frames(FrameSet([*waters, frame("CH4", labeled=True)]), tmp_path / "two.extxyz")
