@@ -39,7 +39,7 @@ from piwsl.export.exported_file import load_exported
 from piwsl.export.exporter import Exporter
 from piwsl.export.trained_file import TrainedModel, save_trained
 from piwsl.models import ModelConfig, build_potential, registered_networks
-from piwsl.models.neighbor_sums.training import training_neighbor_sums, use_in_training
+from piwsl.models.training_loops import training_neighbor_sums, use_in_training
 
 SYSTEMS = ("aspirin", "TiO2")
 SEED = 0

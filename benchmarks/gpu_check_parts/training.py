@@ -19,7 +19,7 @@ from piwsl.data.reference_energies import fit_reference_energies
 from piwsl.data.systems import named_system
 from piwsl.losses import FrameRandom, Objective
 from piwsl.models import Potential, build_potential
-from piwsl.models.neighbor_sums.training import training_neighbor_sums, use_in_training
+from piwsl.models.training_loops import training_neighbor_sums, use_in_training
 from piwsl.training.config import TrainingConfig, load_config
 from piwsl.training.objective import build_objective
 

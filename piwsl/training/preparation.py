@@ -8,7 +8,7 @@ import torch
 
 from piwsl.errors import ConfigError
 from piwsl.models import ModelConfig
-from piwsl.models.neighbor_sums.training import training_neighbor_sums, use_in_training
+from piwsl.models.training_loops import training_neighbor_sums, use_in_training
 from piwsl.training.blocks import rate_factors
 from piwsl.training.config import GAUSS_NEWTON, TrainingConfig
 from piwsl.training.data_checks import fitting_loss

@@ -16,7 +16,7 @@ from piwsl.export.loading import model_files
 from piwsl.export.trained_file import DTYPES, TrainedModel, load_trained
 from piwsl.losses.teacher import Teacher
 from piwsl.models.neighbor_sums.edge_list import EdgeList
-from piwsl.models.neighbor_sums.training import use_in_training
+from piwsl.models.training_loops import use_in_training
 from piwsl.runs.files import sha256
 from piwsl.training.config import LossConfig, TrainingConfig
 from piwsl.training.evaluate import predictions

@@ -282,7 +282,7 @@ def test_training_works_without_numba():
     program = (
         "import sys; sys.modules['numba'] = None\n"
         "import torch, piwsl.training.run\n"
-        "from piwsl.models.neighbor_sums.training import training_neighbor_sums\n"
+        "from piwsl.models.training_loops import training_neighbor_sums\n"
         "print(training_neighbor_sums(torch.device('cpu'))[1])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)

@@ -9,7 +9,7 @@ import torch
 
 from piwsl.errors import ConfigError
 from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
-from piwsl.models.neighbor_sums.training import training_neighbor_sums
+from piwsl.models.training_loops import training_neighbor_sums
 from piwsl.training.data import training_frames
 from piwsl.training.data_checks import fitting_loss
 from piwsl.training.distributed.processes import Processes
@@ -75,7 +75,7 @@ from piwsl.data.batch import collate
 from piwsl.losses import FrameRandom
 from piwsl.models import build_potential
 from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
-from piwsl.models.neighbor_sums.training import training_neighbor_sums
+from piwsl.models.training_loops import training_neighbor_sums
 from piwsl.training.config import load_config
 from piwsl.runs.process_settings import keep_freed_memory
 from piwsl.training.objective import build_objective

@@ -15,7 +15,7 @@ from piwsl.models import build_potential
 from piwsl.models.multilinear import contract
 from piwsl.models.neighbor_sums.compiled import FusedEdgeList, Quadrilinear, Trilinear
 from piwsl.models.neighbor_sums.edge_list import EdgeHalves, EdgeList
-from piwsl.models.neighbor_sums.training import training_neighbor_sums
+from piwsl.models.training_loops import training_neighbor_sums
 from tests.support.models_for_tests import small_config
 from tests.support.molecules import frame, oxide
 

@@ -8,9 +8,9 @@ pytest.importorskip("numba", reason="needs numba: pip install 'piwsl[fast]'")
 from piwsl.data.batch import collate
 from piwsl.models import build_potential
 from piwsl.models.neighbor_sums.edge_list import EdgeList
-from piwsl.models.neighbor_sums.training import training_neighbor_sums, use_in_training
 from piwsl.models.networks.ace import TensorProduct
 from piwsl.models.networks.compiled_products import FusedTensorProduct
+from piwsl.models.training_loops import training_neighbor_sums, use_in_training
 from tests.support.models_for_tests import small_config
 from tests.support.molecules import frame, oxide
 
