@@ -7,7 +7,7 @@ trains on the same FRAMES frames along several roads:
 plain           a PaiNN from random weights
 walls           the same with model.walls: molecule
 contrast        the same as plain with loss.contrast
-ace             an ACE from random weights with walls
+ace             an ACE from random weights with walls, as a teacher of piwsl learn
 fine-tuned      the foundation model START, fine-tuned
 replay          the same with start.replay
 distilled       a PaiNN with walls that learns from structures which the fine-tuned model sampled and labeled
@@ -31,6 +31,8 @@ from ase.io import read
 
 import piwsl
 from piwsl.data.read import read_frames
+from piwsl.learning.settings import LearnSettings
+from piwsl.learning.teacher import teacher_training
 from piwsl.runs.summary import SUMMARY_FILE, MDSummary
 
 ROADS = ("plain", "walls", "contrast", "ace", "fine-tuned", "replay", "distilled", "ace-distilled")
@@ -40,16 +42,6 @@ FINE_TUNING = {
     "optimizer.learning_rate": 5e-4,
     "optimizer.validation_interval": 100,
     "optimizer.ema_decay": 0.99,
-}
-# As the teachers of piwsl learn.
-ACE = {
-    **FINE_TUNING,
-    "model.network": "ace",
-    "model.channels": 128,
-    "model.layers": 2,
-    "model.radial_size": 8,
-    "optimizer.learning_rate": 3e-3,
-    "optimizer.weight_decay": 0.01,
 }
 NO_LOSS = {"loss.pitc": 0.0, "loss.pisc": 0.0}
 SAMPLING = {500: 40_000, 700: 40_000, 1000: 20_000}  # steps of the teacher by temperature
@@ -119,7 +111,9 @@ class Study:
             values = {"loss.contrast": 0.1, "contrast.temperature": 500.0, "model.walls": "none"}
             return self.train("contrast", few, values)
         if road == "ace":
-            return self.train("ace", few, ACE)
+            teachers = teacher_training(LearnSettings(), None, periodic=False)
+            values = {f"{section}.{key}": value for section, given in teachers.items() for key, value in given.items()}
+            return self.train("ace", few, values)
         if road in ("fine-tuned", "replay"):
             replay = {"start.replay": len(few)} if road == "replay" else {}
             return self.train(road, few, FINE_TUNING | replay, self.options.start)

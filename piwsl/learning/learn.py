@@ -7,16 +7,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 from ase.io import write
 
 from piwsl.data.charges import charge_of
 from piwsl.data.frames import FrameSet
-from piwsl.data.labeling.calculators import reference_calculator
 from piwsl.data.read import read_frames
 from piwsl.data.structure_file import load_structure
-from piwsl.data.systems import Structure, find_structure, structure_name
+from piwsl.data.systems import Structure, structure_name
 from piwsl.errors import ConfigError, RunDirectoryError, public
 from piwsl.learning.directory import (
     CONFIG_FILE,
@@ -31,13 +29,13 @@ from piwsl.learning.directory import (
     check_same_settings,
     store_settings,
 )
+from piwsl.learning.inputs import check_budget, check_method, given_settings, given_structure
 from piwsl.learning.job import LearningJob
 from piwsl.learning.labels import LabelsMissingError
 from piwsl.learning.report import write_report
-from piwsl.learning.settings import FILE_METHOD, NO_START, LabelSettings, LearnSettings, load_learn_settings
-from piwsl.learning.smiles import structure_of_smiles
+from piwsl.learning.settings import NO_START, LearnSettings, load_learn_settings
 from piwsl.learning.start_model import StartModel, choose_start
-from piwsl.learning.teacher import FEWEST_LABELS, teacher_training
+from piwsl.learning.teacher import teacher_training
 from piwsl.md.structure import minimized
 from piwsl.runs import notebook
 from piwsl.runs.directory import RunDirectory
@@ -45,7 +43,6 @@ from piwsl.runs.files import atomic_path, writing
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.scratch import scratch_directory
 from piwsl.runs.summary import SUMMARY_FILE, provenance
-from piwsl.training.inputs import yaml_text
 
 LOGGER = logging.getLogger(__name__)
 _PROGRAMS = ("torch", "numpy", "ase", "tblite", "pyscf")
@@ -182,14 +179,14 @@ def learn(
         ElementError: The model to fine-tune was not trained on an element of the structure.
     """
     given = {"labels.method": method, "labels.budget": budget, "labels.file": labels, "teacher.init_from": init_from}
-    settings = _settings(config, given, options)
-    atoms = _structure(structure, system, smiles, settings)
+    settings = given_settings(config, given, options)
+    atoms = given_structure(structure, system, smiles, settings)
     name = structure_name(structure, system) or atoms.get_chemical_formula("hill")
     path = Path(output) if output is not None else Path("runs") / f"learn-{name}"
     directory = RunDirectory(path, LEARNING)
     _check_directory(directory, settings, force)
     check_budget(settings)
-    _check_method(settings)
+    check_method(settings)
     with process_settings():
         directory.create()
         with directory.lock():
@@ -257,73 +254,8 @@ def _completed(path: Path) -> LearnSummary | None:
     return summary if summary is not None and summary.result == "completed" else None
 
 
-def _settings(
-    config: Mapping[str, Any] | str | PathLike[str] | LearnSettings | None,
-    given: Mapping[str, Any],
-    options: Mapping[str, Any] | None,
-) -> LearnSettings:
-    values = {key: str(value) if isinstance(value, PathLike) else value for key, value in given.items()}
-    values = {key: value for key, value in values.items() if value is not None} | dict(options or {})
-    texts = [f"{key}={yaml_text(value)}" for key, value in values.items()]
-    if isinstance(config, LearnSettings):
-        return load_learn_settings(None, texts, base=config.model_dump(mode="json", exclude_unset=True))
-    if isinstance(config, Mapping):
-        return load_learn_settings(None, texts, base=config)
-    return load_learn_settings(None if config is None else Path(config), texts)
-
-
-def _check_method(settings: LearnSettings) -> None:
-    """Report mistakes of the reference method before any work.
-
-    Raises:
-        ConfigError: The method or an option is unknown, or its library is not installed.
-    """
-    if settings.labels.method != FILE_METHOD and settings.labels.budget:
-        reference_calculator(settings.labels.method, settings.labels.options)
-
-
-def _structure(structure: Structure | None, system: str | None, smiles: str | None, settings: LearnSettings) -> Atoms:
-    if structure is None and system is None and smiles is None and settings.labels.file is not None:
-        return structure_of_labels(settings.labels)
-    if smiles is None:
-        return find_structure(structure, system)
-    if structure is not None or system is not None:
-        raise ConfigError("smiles makes the structure: give only one of structure, system and smiles")
-    return structure_of_smiles(smiles)
-
-
-def structure_of_labels(labels: LabelSettings) -> Atoms:
-    """Return the labeled structure of the lowest energy.
-
-    Raises:
-        ConfigError: No frame has an energy, or the frames have different compositions.
-        DataError: The file cannot be read.
-    """
-    assert labels.file is not None
-    frames = read_frames(labels.file, labels.units)
-    census = frames.census
-    if len(census.formulas()) > 1 or not census.has_energy.any():
-        raise ConfigError(
-            f"no structure: give one, because the frames of {labels.file} have different compositions or no energies"
-        )
-    return frames[int(np.nanargmin(census.energy))].atoms()
-
-
 def _is_same(atoms: Atoms, other: Atoms) -> bool:
     return list(atoms.numbers) == list(other.numbers)
-
-
-def check_budget(settings: LearnSettings) -> None:
-    """Raise an error if the first round has too few labels for a model.
-
-    Raises:
-        ConfigError: The budget, or its first share, is too small.
-    """
-    if settings.labels.file is None and settings.labels_of(1) < FEWEST_LABELS:
-        raise ConfigError(
-            f"labels.budget={settings.labels.budget}: the first round has {settings.labels_of(1)} labels, but a first "
-            f"model needs at least {FEWEST_LABELS}: increase labels.budget or labels.first_share"
-        )
 
 
 def _summary(
@@ -373,10 +305,10 @@ def plan_learning(
         ConfigError: A setting is unknown or out of range, or the budget is too small for a first model.
         DataError: The structure cannot be used.
     """
-    settings = _settings(config, {}, options)
-    atoms = _structure(structure, system, smiles, settings)
+    settings = given_settings(config, {}, options)
+    atoms = given_structure(structure, system, smiles, settings)
     check_budget(settings)
-    _check_method(settings)
+    check_method(settings)
     with scratch_directory("learn") as folder:
         start = _start(settings, atoms, folder)
     explore, verify = settings.explore, settings.verify

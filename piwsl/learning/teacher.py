@@ -66,19 +66,19 @@ def teacher_training(settings: LearnSettings, start: Path | None, periodic: bool
     """
     own = settings.teacher.training
     named = own.get("model", {}).get("network")
+    begin: dict[str, Any] = {}
     if start is not None:
-        usual = {"start": {"method": GAUSS_NEWTON}} if settings.labels.energies_only else _FINE_TUNING
-        sections: dict[str, Any] = {**usual, "model": {"network": start_file(start)[0].config.network}}
+        sections: dict[str, Any] = (
+            {"start": {"method": GAUSS_NEWTON}} if settings.labels.energies_only else _FINE_TUNING
+        )
+        begin = {"start": {"init_from": str(start)}, "model": {"network": start_file(start)[0].config.network}}
     else:
         sections = _ACE if named == _NETWORK or (named is None and not periodic) else _FROM_SCRATCH
     sections = merged(sections, own)
-    begin = {} if start is None else {"start": {"init_from": str(start)}}
     try:
         load_config(None, base=merged(begin, sections))
     except ConfigError as error:
         raise ConfigError(f"teacher.training: {str(error).removeprefix('options: ')}") from None
-    if start is not None and named is None:
-        del sections["model"]["network"]
     return sections
 
 

@@ -8,7 +8,8 @@ import piwsl
 from piwsl.data.frames import FrameSet
 from piwsl.data.write import write_frames
 from piwsl.errors import ConfigError, ElementError
-from piwsl.learning.learn import plan_learning, structure_of_labels
+from piwsl.learning.inputs import structure_of_labels
+from piwsl.learning.learn import plan_learning
 from piwsl.learning.settings import LearnSettings
 from piwsl.learning.start_model import choose_start
 from piwsl.learning.teacher import teacher_training
