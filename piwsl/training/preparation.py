@@ -134,8 +134,8 @@ def _better_network(config: TrainingConfig, frames: TrainingFrames) -> list[str]
     if not (usual and alone and 0 < count <= FEW_LABELS) or periodic:
         return []
     return [
-        f"few labels: with {count} frames, model.network=ace has smaller errors, and `piwsl learn --labels FILE "
-        "--budget 0` trains a model that is as fast as this one on its predictions"
+        f"few labels: with {count} frames, model.network=ace has smaller errors; `piwsl learn --labels FILE "
+        "--budget 0` trains an accurate teacher, and a model as fast as this one on its predictions"
     ]
 
 
