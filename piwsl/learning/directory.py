@@ -113,6 +113,10 @@ class StudentRecord(_Record):
         energy_mae: Error on the held-back labels of the reference method, eV; None without them.
         force_mae: Likewise, eV/angstrom.
         teacher_force_mae: Difference from the teachers on frames that were not trained on, eV/angstrom.
+        own_force_mae: Difference from the teachers on frames of its own dynamics at the target temperature,
+            eV/angstrom; None if a replica broke.
+        largest_own_force_mae: Largest difference of an accurate student: the force error of the teachers on the
+            held-back labels, eV/angstrom; None if it was not measured.
         survival: Survival of replicas at the target temperature.
         drift: Largest drift of the energy at constant energy, meV/atom/10 ps; None if a replica ended early.
         agreement: Verdict of the comparison with the reference.
@@ -125,6 +129,8 @@ class StudentRecord(_Record):
     energy_mae: float | None = None
     force_mae: float | None = None
     teacher_force_mae: float | None = None
+    own_force_mae: float | None = None
+    largest_own_force_mae: float | None = None
     survival: SurvivalRecord | None = None
     drift: float | None = None
     agreement: str | None = None
@@ -132,9 +138,21 @@ class StudentRecord(_Record):
     seconds: float = 0.0
 
     @property
-    def verified(self) -> bool:
+    def stable(self) -> bool:
         """Whether all replicas of the student survived."""
         return self.survival is not None and self.survival.complete
+
+    @property
+    def faithful(self) -> bool:
+        """Whether the student differs less from the teachers than these from the labels, as far as it was measured."""
+        if self.own_force_mae is None or self.largest_own_force_mae is None:
+            return True
+        return self.own_force_mae <= self.largest_own_force_mae
+
+    @property
+    def verified(self) -> bool:
+        """Whether the student is stable and faithful."""
+        return self.stable and self.faithful
 
 
 class LearnSummary(RunSummary):

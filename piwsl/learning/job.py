@@ -27,9 +27,10 @@ from piwsl.learning.directory import (
     LearnSummary,
     RoundRecord,
     StudentRecord,
-    SurvivalRecord,
 )
-from piwsl.learning.dynamics import Harvest, exported_for, harvest, replica_protocol, run_dynamics, survival_of
+from piwsl.learning.dynamics import harvest
+from piwsl.learning.exploration import Explored, explore, warn_of_breaking
+from piwsl.learning.fidelity import fidelity
 from piwsl.learning.first_structures import first_structures
 from piwsl.learning.labels import Labeled, checked_labels, existing_labels, label_round
 from piwsl.learning.report import write_report
@@ -38,24 +39,13 @@ from piwsl.learning.start_model import StartModel
 from piwsl.learning.student import STUDENT_FRAMES_FILE, save_copy, teacher_frames, train_student
 from piwsl.learning.teacher import Teachers, errors_on, train_teachers
 from piwsl.learning.verify import reference_for, verify_student
-from piwsl.md.run import MDRun
 from piwsl.runs.summary import now
 
 LOGGER = logging.getLogger(__name__)
 
 _CHOSEN_FILE = "chosen.extxyz"
-_SEEDS_PER_STAGE = 1000
 # Stages after the rounds, for the seeds of their dynamics.
 _STAGE_OF_TEACHERS, _STAGE_OF_STUDENTS = 500, 600
-
-
-@dataclass(frozen=True)
-class Explored:
-    """Dynamics of a model at one temperature: the run, the survival of its replicas, and their frames."""
-
-    run: MDRun
-    survival: SurvivalRecord
-    harvest: Harvest
 
 
 @dataclass
@@ -197,7 +187,7 @@ class LearningJob:
         if not models:
             return first_structures(self.structure, 10 * max(count, 1), self.settings.temperature, self.settings.seed)
         explored = self._explore(models[0], self.output / f"round-{number:02d}", number)
-        self._warn_of_breaking(explored)
+        warn_of_breaking(explored, self.settings.temperature)
         record.exploration = [one.survival for one in explored]
         candidates = [frame for one in explored for frame in one.harvest.frames]
         self._pool += candidates
@@ -205,39 +195,7 @@ class LearningJob:
         return candidates
 
     def _explore(self, model: Path, folder: Path, stage: int) -> list[Explored]:
-        """Run replicas of a model at all temperatures."""
-        explore, settings = self.settings.explore, self.settings
-        explored = []
-        for place, factor in enumerate(explore.temperature_factors):
-            protocol = replica_protocol(
-                settings,
-                factor * settings.temperature,
-                explore.picoseconds,
-                explore.replicas,
-                explore.frame_interval,
-                settings.seed + _SEEDS_PER_STAGE * stage + 100 * place,
-            )
-            LOGGER.info(
-                f"dynamics  {explore.replicas} replicas of {explore.picoseconds:g} ps at {protocol.temperature} K"
-            )
-            exported = exported_for(model, self.structure, protocol, folder)
-            output = folder / f"dynamics-{place + 1}"
-            run = run_dynamics(self.structure, exported, protocol, output, self.name, self.progress)
-            explored.append(Explored(run, survival_of(run), harvest(run, self.structure)))
-            LOGGER.info(f"dynamics  {explored[-1].survival.text()}")
-        return explored
-
-    def _warn_of_breaking(self, explored: Sequence[Explored]) -> None:
-        """Warn if the molecule breaks at the target temperature or below."""
-        for one in explored:
-            if one.survival.temperature > self.settings.temperature or one.survival.complete:
-                continue
-            broken = next(replica for replica in one.run.summary.replicas or [] if replica.stop is not None)
-            message = broken.stop.message if broken.stop else ""
-            LOGGER.warning(
-                f"{one.survival.text()}, with the present model ({message}; {one.run.directory / broken.directory}): "
-                "if the final model breaks too, lower the temperature"
-            )
+        return explore(self.structure, self.name, model, self.settings, stage, folder, self.progress)
 
     def _label(
         self,
@@ -277,22 +235,22 @@ class LearningJob:
         folder = self.output / "teacher_dynamics"
         folder.mkdir(exist_ok=True)
         explored = self._explore(teachers.models[0], folder, _STAGE_OF_TEACHERS)
-        self._warn_of_breaking(explored)
+        warn_of_breaking(explored, self.settings.temperature)
         self._pool += [frame for one in explored for frame in one.harvest.frames]
         at_target = (one for one in explored if one.survival.temperature == self.settings.temperature)
         return next((one.harvest.replicas for one in at_target), [])
 
     def _student(self, teachers: Teachers, reference_frames: list[list[Frame]]) -> None:
-        """Train and verify students until one survives, and export the last."""
+        """Train and verify students until one is stable and faithful, and export the last."""
         reference = reference_for(self.settings, self.name, reference_frames)
         always: list[Frame] = [frame.without_labels() for frame in self._labeled]
         before: Path | None = None
         for number in range(1, self.settings.student.attempts + 1):
             began = time.perf_counter()
-            record = StudentRecord(number=number)
+            record = StudentRecord(number=number, largest_own_force_mae=self.summary.rounds[-1].force_mae)
             before = self._train_student(record, teachers, always, before)
             save_copy(before, self.output / STUDENT_FILE, self._level, self._foundation)
-            always += self._examine_student(record, before, reference)
+            always += self._examine_student(record, before, teachers, reference)
             record.seconds = round(time.perf_counter() - began, 1)
             if number > len(self.summary.students):
                 self.summary.students.append(record)
@@ -343,21 +301,30 @@ class LearningJob:
         )
         return result.model
 
-    def _examine_student(self, record: StudentRecord, model: Path, reference: Path | Reference | None) -> list[Frame]:
-        """Run dynamics of a student, record the results, and return the last frames of replicas that broke.
+    def _examine_student(
+        self, record: StudentRecord, model: Path, teachers: Teachers, reference: Path | Reference | None
+    ) -> list[Frame]:
+        """Run dynamics of a student and record the results.
 
-        The long verification is left out if the student breaks in short dynamics and there are further attempts.
+        The long verification is left out if the student breaks or is not faithful in short dynamics, and there are
+        further attempts.
+
+        Returns:
+            Frames for the next attempt: the last ones of replicas that broke, and those where the student differs most
+            from the teachers.
         """
         folder, number = self._student_folder(record.number), record.number
         explored = self._explore(model, folder, _STAGE_OF_STUDENTS + number)
-        endings = [frame for one in explored for frame in one.harvest.endings]
+        found = [frame for one in explored for frame in one.harvest.endings]
         self._pool += [frame for one in explored for frame in one.harvest.frames]
-        cool = [one.survival for one in explored if one.survival.temperature <= self.settings.temperature]
-        broken = next((survival for survival in cool if not survival.complete), None)
-        if broken is not None and number < self.settings.student.attempts:
-            record.survival = broken
-            LOGGER.info(f"student   attempt {number}: {broken.text()}: not verified further")
-            return endings
+        cool = [one for one in explored if one.survival.temperature <= self.settings.temperature]
+        broken = next((one.survival for one in cool if not one.survival.complete), None)
+        if broken is None:
+            found += self._compare(record, model, teachers, [frame for one in cool for frame in one.harvest.frames])
+        if number < self.settings.student.attempts and (broken is not None or not record.faithful):
+            record.survival = broken or cool[-1].survival
+            LOGGER.info(f"student   attempt {number}: not verified further")
+            return found
         checked = verify_student(self.structure, model, self.settings, self.name, reference, folder, self.progress)
         record.survival, record.drift, record.agreement = checked.survival, checked.drift, checked.agreement
         if (folder / "analysis" / "report.html").is_file():
@@ -365,7 +332,22 @@ class LearningJob:
         harvested = harvest(checked.run, self.structure)
         self._pool += harvested.frames[:: max(1, len(harvested.frames) // 500)]
         LOGGER.info(f"student   attempt {number}: {checked.survival.text()}")
-        return endings + harvested.endings
+        if checked.survival.complete:
+            found += self._compare(record, model, teachers, harvested.frames)
+        return found + harvested.endings
+
+    def _compare(self, record: StudentRecord, model: Path, teachers: Teachers, frames: Sequence[Frame]) -> list[Frame]:
+        """Record the difference from the teachers in the dynamics of a student, and return the worst frames."""
+        compared = fidelity(model, teachers.models, frames)
+        if compared is None:
+            return []
+        record.own_force_mae = compared.force_mae
+        LOGGER.info(
+            f"student   attempt {record.number}: forces differ from those of the teachers by "
+            f"{_milli(compared.force_mae)} meV/A in its own dynamics"
+            + ("" if record.faithful else f", more than these from the labels ({_milli(record.largest_own_force_mae)})")
+        )
+        return compared.worst
 
 
 def _joined(first: Labeled, second: Labeled) -> Labeled:
@@ -387,6 +369,13 @@ def _verdict(summary: LearnSummary) -> str:
     assert last.survival is not None
     error = f"{_milli(last.force_mae)} meV/A" if last.force_mae else f"{_milli(last.energy_mae)} meV"
     errors = f", {error} on {summary.held_back} held-back labels" if last.energy_mae else ""
-    if last.verified:
-        return f"stable: {last.survival.text()}{errors}; {summary.labels_used} labels"
-    return f"not stable: {last.survival.text()}{errors}; {summary.labels_used} labels: raise labels.budget or minutes"
+    facts = f"{last.survival.text()}{errors}; {summary.labels_used} labels"
+    if not last.stable:
+        return f"not stable: {facts}: raise labels.budget or minutes"
+    if not last.faithful:
+        return (
+            f"stable, but less accurate than the teachers: {facts}: the forces differ from theirs by "
+            f"{_milli(last.own_force_mae)} meV/A, and theirs from the labels by {_milli(last.largest_own_force_mae)}: "
+            "raise minutes"
+        )
+    return f"stable: {facts}"

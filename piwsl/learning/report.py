@@ -154,6 +154,7 @@ def _cells_of_student(record: StudentRecord, kind: Kind) -> list[tuple[str, str]
     return [
         ("Frames", f"{record.frames:,}"),
         ("Teachers", _force(record.teacher_force_mae)),
+        ("Own dynamics", _force(record.own_force_mae)),
         ("Held back", _error(record, kind)),
         ("Survived", whole),
         ("Steps/s", f"{survival.steps_per_second:.0f}" if survival and survival.steps_per_second else ""),

@@ -58,7 +58,7 @@ class ExploreSettings(Section):
         (1.0, 1.4, 2.0), min_length=1, description="temperatures of the dynamics, as multiples of the target"
     )
     replicas: int = Field(4, ge=1, le=10_000, description="replicas at each temperature")
-    picoseconds: float = Field(2.5, gt=0, le=1e6, description="length of each replica [ps]")
+    picoseconds: float = Field(1.5, gt=0, le=1e6, description="length of each replica [ps]")
     frame_interval: float = Field(20.0, gt=0, description="time between candidate frames [fs]")
 
 
@@ -96,7 +96,7 @@ class LearnSettings(Section):
     temperature: float = Field(500.0, gt=0, le=1e5, description="target temperature [K]")
     timestep: float = Field(0.5, gt=0, le=5, description="time step of all dynamics [fs]")
     minutes: float = Field(
-        120.0, gt=0, description="time for training [min]: half of it for the teachers, half for the student"
+        90.0, gt=0, description="time for training [min]: half of it for the teachers, half for the student"
     )
     seed: int = Field(0, ge=0, lt=2**31 - 1000, description="seed of all random choices")
 

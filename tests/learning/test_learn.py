@@ -44,6 +44,16 @@ def labeled_structures(directory: Path) -> list[str]:
     return structures
 
 
+def positions_of(frames: piwsl.FrameSet) -> set[bytes]:
+    """Return the rounded positions of frames."""
+    return {(frame.positions.round(4) + 0.0).tobytes() for frame in frames}
+
+
+def met_in_dynamics(attempt: Path) -> set[bytes]:
+    """Return the rounded positions in the dynamics of a student at the target temperature."""
+    return set().union(*(positions_of(read_frames(path)) for path in attempt.glob("dynamics-1/*/trajectory.extxyz")))
+
+
 SCRIPT = """
 import json, sys
 from ase.build import molecule
@@ -85,6 +95,7 @@ def test_the_job_uses_its_budget_and_writes_what_it_promises(result):
     assert summary.rounds[0].new_force_mae is None  # there was no model
     assert 0 < summary.rounds[1].new_force_mae < 20
     assert summary.held_back == 3
+    assert 0 < summary.students[-1].own_force_mae < 20
     student = piwsl.load_model(result.student)
     assert student.config.walls_kind == "molecule"
     assert student.elements == [1, 8]
@@ -126,6 +137,29 @@ def test_other_settings_or_another_structure_are_refused(result):
         piwsl.learn(molecule("H2O"), config=more, output=result.directory)
     with pytest.raises(RunDirectoryError, match="the job of another structure"):
         piwsl.learn(molecule("CH4"), config=TINY, output=result.directory)
+
+
+@pytest.mark.slow
+def test_a_student_that_is_less_accurate_than_its_teachers_is_trained_further_and_does_not_pass(result, tmp_path):
+    settings = {
+        **TINY,
+        "labels": {"budget": 0, "file": str(result.directory / "labeled.extxyz")},
+        "student": {"frames": 60, "attempts": 2, "training": {**SMALL, "optimizer": {"steps": 1}}},
+        "verify": {"replicas": 1, "picoseconds": 0.02, "constant_energy": 0.02},
+    }
+    learned = piwsl.learn(config=settings, output=tmp_path / "water")
+    first, second = learned.summary.students
+    assert first.stable
+    assert not first.faithful
+    assert not (learned.directory / "student-01" / "replicas").exists()  # the long verification was left out
+    assert met_in_dynamics(learned.directory / "student-01") & positions_of(
+        read_frames(learned.directory / "student-02" / "frames.extxyz")
+    )
+    assert second.own_force_mae > second.largest_own_force_mae == learned.summary.rounds[0].force_mae
+    assert not learned.verified
+    assert learned.summary.verdict.startswith("stable, but less accurate than the teachers: 1 of 1 replicas whole")
+    assert "stable, but less accurate" in learned.report.read_text().replace("Stable", "stable")
+    assert 'class="verdict unstable"' in learned.report.read_text()
 
 
 def test_the_user_is_asked_for_labels(tmp_path):

@@ -1,0 +1,51 @@
+"""Fidelity of a student: how much its forces differ from those of its teachers in its own dynamics.
+
+A student that walls keep whole may still be wrong. Its errors on frames of the teachers do not show where its own
+dynamics leads, but the teachers can be asked there, without further labels of the reference method.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from piwsl.data.frames import Frame, FrameSet
+from piwsl.learning.committee import predict_frames
+
+_COMPARED = 200  # frames
+_WORST = 50
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Comparison of a student with its teachers.
+
+    Attributes:
+        force_mae: Mean absolute difference of the force components, eV/angstrom.
+        worst: Frames with the largest differences, without labels.
+    """
+
+    force_mae: float
+    worst: list[Frame]
+
+
+def fidelity(student: Path, teachers: Sequence[Path], frames: Sequence[Frame]) -> Fidelity | None:
+    """Compare a student with its teachers on frames of its own dynamics.
+
+    Args:
+        student: Trained file of the student.
+        teachers: Trained files of the teachers, whose mean is compared.
+        frames: Frames in the order of time, of which evenly spaced ones are used.
+
+    Returns:
+        The comparison; None without frames.
+    """
+    if not frames:
+        return None
+    places = np.unique(np.linspace(0, len(frames) - 1, _COMPARED).round().astype(int))
+    compared = FrameSet([frames[int(place)].without_labels() for place in places])
+    pairs = zip(predict_frames([student], compared).forces, predict_frames(teachers, compared).forces, strict=True)
+    differences = np.array([float(np.abs(own - theirs).mean()) for own, theirs in pairs])
+    order = np.argsort(-differences, kind="stable")[:_WORST]
+    return Fidelity(float(differences.mean()), [compared[int(place)] for place in np.sort(order)])
