@@ -53,7 +53,8 @@ def frames_of(system: str) -> list[Frame]:
     if file.is_file():
         atoms = first_large(file, 40)
     else:
-        atoms = crystal(["Ti", "O"], [(0, 0, 0), (0.305, 0.305, 0)], 136, cellpar=[4.594, 4.594, 2.959, 90, 90, 90])
+        places, lengths = [(0, 0, 0), (0.305, 0.305, 0)], [4.594, 4.594, 2.959, 90, 90, 90]
+        atoms = crystal(["Ti", "O"], places, spacegroup=136, cellpar=lengths)
         atoms = atoms.repeat((2, 2, 2))
         atoms.rattle(0.05, seed=SEED)
     return [Frame.from_atoms(atoms, 0.0, np.zeros((len(atoms), 3)))]

@@ -184,8 +184,13 @@ def choose_threads(n_atoms: int) -> None:
     """Limit torch to one thread for a small molecule unless OMP_NUM_THREADS is set."""
     import torch
 
-    if n_atoms <= SINGLE_THREAD_ATOMS and not os.environ.get("OMP_NUM_THREADS") and not _switched_off():
+    if n_atoms <= SINGLE_THREAD_ATOMS and chooses_threads():
         torch.set_num_threads(1)
+
+
+def chooses_threads() -> bool:
+    """Return whether jobs may choose the number of threads: OMP_NUM_THREADS and the switch above are not set."""
+    return not os.environ.get("OMP_NUM_THREADS") and not _switched_off()
 
 
 def replica_threads(device: str = "cpu") -> int:

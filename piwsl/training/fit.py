@@ -35,6 +35,7 @@ from piwsl.training.frames import TrainingFrames
 from piwsl.training.loader import Batches, BatchShard
 from piwsl.training.task import SECONDS, TrainingTask
 from piwsl.training.teacher import LoadedTeacher
+from piwsl.training.threads import thread_choice
 
 
 @dataclass(frozen=True)
@@ -271,6 +272,8 @@ def _callbacks(setup: Setup, progress: Callable[[TrainingProgress], None] | None
         callbacks.append(_EndsOnSignal())
     if progress:
         callbacks.append(ProgressCallback(progress))
+    if choice := thread_choice(setup.config, setup.device, setup.processes.count):
+        callbacks.append(choice)
     return callbacks
 
 
