@@ -115,6 +115,7 @@ class StudentRecord(_Record):
         teacher_force_mae: Difference from the teachers on frames that were not trained on, eV/angstrom.
         own_force_mae: Difference from the teachers on frames of its own dynamics at the target temperature,
             eV/angstrom; None if a replica broke.
+        own_force_mae_by_atom: Likewise for each atom, or for each element of a large structure.
         largest_own_force_mae: Largest difference of an accurate student: the force error of the teachers on the
             held-back labels, eV/angstrom; None if it was not measured.
         survival: Survival of replicas at the target temperature.
@@ -130,6 +131,7 @@ class StudentRecord(_Record):
     force_mae: float | None = None
     teacher_force_mae: float | None = None
     own_force_mae: float | None = None
+    own_force_mae_by_atom: dict[str, float] = Field(default_factory=dict)
     largest_own_force_mae: float | None = None
     survival: SurvivalRecord | None = None
     drift: float | None = None

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.learning.committee import predict_frames
+from piwsl.typing import FloatArray, IntArray
 
 _COMPARED = 200  # frames
 _WORST = 50
+_NAMED = 40  # atoms of the largest structure whose atoms are told apart
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,12 @@ class Fidelity:
 
     Attributes:
         force_mae: Mean absolute difference of the force components, eV/angstrom.
+        by_atom: Likewise for each atom, by name (element and index); for each element of a large structure.
         worst: Frames with the largest differences, without labels.
     """
 
     force_mae: float
+    by_atom: dict[str, float]
     worst: list[Frame]
 
 
@@ -46,6 +51,16 @@ def fidelity(student: Path, teachers: Sequence[Path], frames: Sequence[Frame]) -
     places = np.unique(np.linspace(0, len(frames) - 1, _COMPARED).round().astype(int))
     compared = FrameSet([frames[int(place)].without_labels() for place in places])
     pairs = zip(predict_frames([student], compared).forces, predict_frames(teachers, compared).forces, strict=True)
-    differences = np.array([float(np.abs(own - theirs).mean()) for own, theirs in pairs])
-    order = np.argsort(-differences, kind="stable")[:_WORST]
-    return Fidelity(float(differences.mean()), [compared[int(place)] for place in np.sort(order)])
+    differences = np.stack([np.abs(own - theirs).mean(1) for own, theirs in pairs])  # (frames, atoms)
+    order = np.argsort(-differences.mean(1), kind="stable")[:_WORST]
+    worst = [compared[int(place)] for place in np.sort(order)]
+    return Fidelity(float(differences.mean()), _by_atom(compared[0].species, differences.mean(0)), worst)
+
+
+def _by_atom(species: IntArray, differences: FloatArray) -> dict[str, float]:
+    symbols = [chemical_symbols[int(number)] for number in species]
+    if len(symbols) <= _NAMED:
+        return {f"{symbol}{index}": float(differences[index]) for index, symbol in enumerate(symbols)}
+    return {
+        chemical_symbols[int(number)]: float(differences[species == number].mean()) for number in np.unique(species)
+    }

@@ -341,7 +341,7 @@ class LearningJob:
         compared = fidelity(model, teachers.models, frames)
         if compared is None:
             return []
-        record.own_force_mae = compared.force_mae
+        record.own_force_mae, record.own_force_mae_by_atom = compared.force_mae, compared.by_atom
         LOGGER.info(
             f"student   attempt {record.number}: forces differ from those of the teachers by "
             f"{_milli(compared.force_mae)} meV/A in its own dynamics"

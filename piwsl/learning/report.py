@@ -200,6 +200,21 @@ def _plots(summary: LearnSummary, kind: Kind) -> list[Plot]:
                 partial(_draw_survival, survivals),
             )
         )
+    last = summary.students[-1] if summary.students else None
+    if last is not None and last.own_force_mae_by_atom:
+        plots.append(
+            Plot(
+                "difference",
+                "Where the student differs",
+                "Force MAE of the last student relative to the teachers, on frames of its own dynamics"
+                + (
+                    ". The line is the force error of the teachers on the held-back labels."
+                    if last.largest_own_force_mae is not None
+                    else "."
+                ),
+                partial(_draw_differences, last),
+            )
+        )
     return plots
 
 
@@ -257,4 +272,18 @@ def _draw_survival(survivals: Sequence[tuple[str, SurvivalRecord]], layout: Layo
     axes.set_xlabel("time [ps]")
     axes.set_ylabel("fraction of replicas")
     axes.legend(frameon=False)
+    return figure
+
+
+def _draw_differences(record: StudentRecord, layout: Layout, palette: Palette) -> Figure:
+    figure = new_figure(layout, 280)
+    axes = figure.subplots()
+    dress(axes, palette)
+    names, values = list(record.own_force_mae_by_atom), list(record.own_force_mae_by_atom.values())
+    axes.bar(range(len(names)), [MILLI * value for value in values], color=palette.run, width=0.7)
+    if record.largest_own_force_mae is not None:
+        axes.axhline(MILLI * record.largest_own_force_mae, color=palette.alert, linestyle="--", linewidth=1)
+    step = 1 if layout.is_wide or len(names) <= 24 else 2  # labels must not overlap
+    axes.set_xticks(range(0, len(names), step), names[::step], rotation=90 if len(names) > 8 else 0)
+    axes.set_ylabel("force MAE [meV/Å]")
     return figure

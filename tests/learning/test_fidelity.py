@@ -45,6 +45,9 @@ def test_the_difference_is_the_mean_over_components_and_the_worst_frames_are_ret
     forces = [[one.get_forces(frame.atoms()) for frame in frames] for one in calculators]
     differences = np.abs(np.array(forces[0]) - forces[1]).mean((1, 2))
     assert found.force_mae == pytest.approx(differences.mean(), rel=1e-4)
+    by_atom = np.abs(np.array(forces[0]) - forces[1]).mean((0, 2))
+    assert list(found.by_atom) == ["O0", "H1", "H2"]
+    assert list(found.by_atom.values()) == pytest.approx(by_atom, rel=1e-4)
     worst = sorted(np.argsort(-differences)[:50])
     assert [frame.positions.tobytes() for frame in found.worst] == [frames[i].positions.tobytes() for i in worst]
 
@@ -65,3 +68,10 @@ def test_long_dynamics_is_sampled_from_begin_to_end(models):
     assert len(worst) == 50
     assert max(worst) > 300
     assert fidelity(student, [teacher], []) is None
+
+
+def test_a_large_structure_is_described_by_its_elements(monkeypatch, models):
+    named = fidelity(models[0], [models[1]], waters(30)).by_atom
+    monkeypatch.setattr("piwsl.learning.fidelity._NAMED", 2)
+    found = fidelity(models[0], [models[1]], waters(30)).by_atom
+    assert found == pytest.approx({"H": 0.5 * (named["H1"] + named["H2"]), "O": named["O0"]})

@@ -105,7 +105,7 @@ def test_the_job_uses_its_budget_and_writes_what_it_promises(result):
     assert LearnResult.read(result.directory).summary == summary
     page = result.report.read_text()
     assert summary.verdict[1:30] in page
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 6
     assert "refresh" not in page
 
 
