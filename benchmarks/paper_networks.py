@@ -12,6 +12,7 @@ reported with its time. Repeat the command to continue.
 import argparse
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,6 @@ CONFIGURATION: dict[str, Any] = {
     "optimizer.batch_size": 5,
     "optimizer.validation_interval": 50,
     "data.validation": 20,
-    "model.walls": "none",
 }
 
 
@@ -89,11 +89,11 @@ def dynamics(structure: Atoms, model: Path, output: Path, picoseconds: float) ->
 def row(network: str, forces: str, name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of a case."""
     model = trained(network, forces, name, options)
-    training = json.loads(model.with_name(SUMMARY_FILE).read_text())
+    steps = re.findall(r" step (\d+):", model.with_name("train.log").read_text())
     frames = piwsl.FrameSet(list(frames_of(name, options.output))[:20])
     errors = piwsl.evaluate(model, frames, progress=False).errors
     exported = model.with_name("exported.pt")
-    made = {"network": network, "forces": forces, "data": name, "steps": training["steps_done"]}
+    made = {"network": network, "forces": forces, "data": name, "steps": int(steps[-1])}
     made |= {"energy_mae": errors.energy_mae, "force_mae": errors.force_mae}
     choice: dict[str, Any] = {"target": "openmm", "structure": frames[0].atoms()} if name == "aspirin" else {}
     limited = {"accept_limitation": True} if choice and network == "spinconv" else {}
