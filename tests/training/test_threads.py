@@ -76,10 +76,11 @@ def test_the_first_step_which_compiles_is_not_counted(monkeypatch):
     assert machine.run(2 * TIMED)[-1] == 2
 
 
-def test_a_step_in_parts_starts_one_measurement(monkeypatch):
+@pytest.mark.parametrize("parts", [3, 2 * TIMED + 3])
+def test_a_step_in_parts_starts_one_measurement(monkeypatch, parts):
     machine = Machine(monkeypatch, {1: 0.1, 2: 0.06})
-    used = machine.run(20, parts=3)
-    assert used == [2] * TIMED + [1] * TIMED + [2] * (60 - 2 * TIMED)
+    used = machine.run(20, parts)
+    assert used == [2] * TIMED + [1] * TIMED + [2] * (20 * parts - 2 * TIMED)
 
 
 def test_a_given_number_is_used(monkeypatch):
