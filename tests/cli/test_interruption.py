@@ -29,13 +29,14 @@ def interrupted(folder: Path, name: str, change: str = "") -> "subprocess.Comple
     variables["PYTHONPATH"] = os.pathsep.join([str(folder), os.getcwd(), variables.get("PYTHONPATH", "")])
     line = [sys.executable, "-m", "piwsl", "--import", "interrupted", "doctor"]
     return subprocess.run(
-        line, env=variables, capture_output=True, text=True, cwd=folder, timeout=120, preexec_fn=_hear_hangups
+        line, env=variables, capture_output=True, text=True, cwd=folder, timeout=120, preexec_fn=_hear_signals
     )
 
 
-def _hear_hangups() -> None:
-    """Undo what `nohup` did to the tests: the child would inherit it, and ignore the signal as it should."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def _hear_signals() -> None:
+    """Undo what `nohup` and `&` did to the tests: the child would inherit it, and ignore the signal as it should."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.mark.slow
