@@ -145,7 +145,9 @@ def test_a_student_that_is_less_accurate_than_its_teachers_is_trained_further_an
         **TINY,
         "labels": {"budget": 0, "file": str(result.directory / "labeled.extxyz")},
         "student": {"frames": 60, "attempts": 2, "training": {**SMALL, "optimizer": {"steps": 1}}},
+        "explore": {"replicas": 1, "picoseconds": 0.02, "temperature_factors": [1.0], "frame_interval": 5},
         "verify": {"replicas": 1, "picoseconds": 0.02, "constant_energy": 0.02},
+        "minutes": 0.1,
     }
     learned = piwsl.learn(config=settings, output=tmp_path / "water")
     first, second = learned.summary.students
