@@ -87,7 +87,7 @@ class LearnResult:
 
     @property
     def verified(self) -> bool:
-        """Whether all replicas of the student survived."""
+        """Whether all replicas of the student survived, and it is as accurate as its teachers allow."""
         return bool(self.summary.students) and self.summary.students[-1].verified
 
     @property

@@ -66,7 +66,7 @@ class StudentSettings(Section):
     """Section `student`: the fast model, trained on labels of the teachers."""
 
     attempts: int = Field(
-        3, ge=1, le=20, description="trainings; frames of an unstable student are added before the next"
+        3, ge=1, le=20, description="trainings; frames of an unstable or inaccurate student are added before the next"
     )
     frames: int = Field(4000, ge=20, le=10**7, description="largest number of frames that the teachers label")
     training: dict[str, Any] = Field(
