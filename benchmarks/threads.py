@@ -17,8 +17,6 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from piwsl.runs.process_settings import replica_threads
-
 BUSY = [sys.executable, "-c", "while True: pass"]
 
 
@@ -54,7 +52,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    count = replica_threads()
+    count = os.cpu_count() or 1
     cases = {"chosen": None, f"{count} threads": count, "1 thread": 1}
     made: dict[tuple[str, int], list[int]] = {}
     for _ in range(options.rounds):

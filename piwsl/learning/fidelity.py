@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from ase.data import chemical_symbols
 
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.learning.committee import predict_frames
-from piwsl.typing import FloatArray, IntArray
+from piwsl.structures.files import atom_name
+from piwsl.typing import FloatArray
 
 _COMPARED = 200  # frames
 _WORST = 50
@@ -54,13 +56,13 @@ def fidelity(student: Path, teachers: Sequence[Path], frames: Sequence[Frame]) -
     differences = np.stack([np.abs(own - theirs).mean(1) for own, theirs in pairs])  # (frames, atoms)
     order = np.argsort(-differences.mean(1), kind="stable")[:_WORST]
     worst = [compared[int(place)] for place in np.sort(order)]
-    return Fidelity(float(differences.mean()), _by_atom(compared[0].species, differences.mean(0)), worst)
+    return Fidelity(float(differences.mean()), _by_atom(compared[0].atoms(), differences.mean(0)), worst)
 
 
-def _by_atom(species: IntArray, differences: FloatArray) -> dict[str, float]:
-    symbols = [chemical_symbols[int(number)] for number in species]
-    if len(symbols) <= _NAMED:
-        return {f"{symbol}{index}": float(differences[index]) for index, symbol in enumerate(symbols)}
+def _by_atom(structure: Atoms, differences: FloatArray) -> dict[str, float]:
+    if len(structure) <= _NAMED:
+        return {atom_name(structure, index): float(value) for index, value in enumerate(differences)}
+    species = structure.numbers
     return {
         chemical_symbols[int(number)]: float(differences[species == number].mean()) for number in np.unique(species)
     }
