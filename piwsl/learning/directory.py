@@ -22,6 +22,8 @@ START_MODEL_FILE = "start_model.pt"
 TEACHER_FILE = "teacher.pt"
 STUDENT_FILE = "student.pt"
 EXPORTED_FILE = "student_openmm.pt"
+CHOSEN_FILE = "chosen.extxyz"
+OWN_LABELS_FOLDER = "own_labels"
 TO_LABEL_FILE = "to_label.extxyz"
 USER_LABELS_FILE = "labeled.extxyz"
 
@@ -31,12 +33,14 @@ LEARNING = DirectoryKind(
     own=(
         *(CONFIG_FILE, LOG_FILE, REPORT_FILE, START_FILE, LABELED_FILE, SET_ASIDE_FILE, SUMMARY_FILE),
         *(TEACHER_FILE, STUDENT_FILE, EXPORTED_FILE, START_MODEL_FILE, "round-*", "student-*", "teacher_dynamics*"),
+        OWN_LABELS_FOLDER,
     ),
     log=LOG_FILE,
     early=(START_MODEL_FILE,),
 )
 
 Number = Annotated[int, Field(ge=0)]
+_CLEARLY = 1.5
 
 
 class _Record(BaseModel):
@@ -157,6 +161,37 @@ class StudentRecord(_Record):
         return self.stable and self.faithful
 
 
+class OwnLabelsRecord(_Record):
+    """Errors of the student on labels of the reference method in its own dynamics.
+
+    Attributes:
+        bought: Number of structures that were labeled, including failures.
+        labels: Number of usable labels.
+        failed: Reasons why structures have no label.
+        energy_mae: Error of the student, eV.
+        force_mae: Likewise, eV/angstrom; None for labels without forces.
+        force_mae_by_atom: Likewise for each atom, or for each element of a large structure.
+    """
+
+    bought: Number = 0
+    labels: Number = 0
+    failed: list[str] = Field(default_factory=list)
+    energy_mae: float | None = None
+    force_mae: float | None = None
+    force_mae_by_atom: dict[str, float] = Field(default_factory=dict)
+
+    def exceeds(self, student: StudentRecord) -> bool:
+        """Whether the error is clearly larger than that of the student on the held-back labels.
+
+        Forces are compared, or energies if labels have no forces. The error of a few frames is uncertain by a few ten
+        percent, so that a smaller excess means nothing.
+        """
+        own, expected = (
+            (self.energy_mae, student.energy_mae) if self.force_mae is None else (self.force_mae, student.force_mae)
+        )
+        return own is not None and expected is not None and own > _CLEARLY * expected
+
+
 class LearnSummary(RunSummary):
     """Summary of a learning job, rewritten after each stage.
 
@@ -171,6 +206,7 @@ class LearnSummary(RunSummary):
         held_back: Number of labels that no model was trained on.
         rounds: Results of each round.
         students: Results of each attempt to train a student.
+        own_labels: Errors of the last student on labels in its own dynamics; None if it has none.
         waiting_for: File with structures that the user must label; None if the job is not waiting.
         verdict: One sentence about the result; empty while the job runs.
     """
@@ -187,8 +223,15 @@ class LearnSummary(RunSummary):
     held_back: Number = 0
     rounds: list[RoundRecord] = Field(default_factory=list)
     students: list[StudentRecord] = Field(default_factory=list)
+    own_labels: OwnLabelsRecord | None = None
     waiting_for: str | None = None
     verdict: str = ""
+
+    @property
+    def verified(self) -> bool:
+        """Whether the last student is stable and faithful, and as accurate in its own dynamics as elsewhere."""
+        last = self.students[-1] if self.students else None
+        return last is not None and last.verified and not (self.own_labels and self.own_labels.exceeds(last))
 
     @property
     def labels_used(self) -> int:

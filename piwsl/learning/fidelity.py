@@ -56,10 +56,11 @@ def fidelity(student: Path, teachers: Sequence[Path], frames: Sequence[Frame]) -
     differences = np.stack([np.abs(own - theirs).mean(1) for own, theirs in pairs])  # (frames, atoms)
     order = np.argsort(-differences.mean(1), kind="stable")[:_WORST]
     worst = [compared[int(place)] for place in np.sort(order)]
-    return Fidelity(float(differences.mean()), _by_atom(compared[0].atoms(), differences.mean(0)), worst)
+    return Fidelity(float(differences.mean()), by_atom(compared[0].atoms(), differences.mean(0)), worst)
 
 
-def _by_atom(structure: Atoms, differences: FloatArray) -> dict[str, float]:
+def by_atom(structure: Atoms, differences: FloatArray) -> dict[str, float]:
+    """Return differences of atoms (n,) by name, or their means by element for a large structure."""
     if len(structure) <= _NAMED:
         return {atom_name(structure, index): float(value) for index, value in enumerate(differences)}
     species = structure.numbers

@@ -19,8 +19,10 @@ from piwsl.export.trained_file import load_trained
 from piwsl.learning.choose import choose
 from piwsl.learning.committee import predict_frames
 from piwsl.learning.directory import (
+    CHOSEN_FILE,
     EXPORTED_FILE,
     LABELED_FILE,
+    OWN_LABELS_FOLDER,
     SET_ASIDE_FILE,
     STUDENT_FILE,
     TEACHER_FILE,
@@ -33,17 +35,18 @@ from piwsl.learning.exploration import Explored, explore, warn_of_breaking
 from piwsl.learning.fidelity import fidelity
 from piwsl.learning.first_structures import first_structures
 from piwsl.learning.labels import Labeled, checked_labels, existing_labels, label_round
+from piwsl.learning.own_labels import label_own_dynamics
 from piwsl.learning.report import write_report
 from piwsl.learning.settings import FILE_METHOD, LearnSettings
 from piwsl.learning.start_model import StartModel
 from piwsl.learning.student import STUDENT_FRAMES_FILE, save_copy, teacher_frames, train_student
 from piwsl.learning.teacher import Teachers, errors_on, train_teachers
+from piwsl.learning.verdict import milli, verdict_of
 from piwsl.learning.verify import reference_for, verify_student
 from piwsl.runs.summary import now
 
 LOGGER = logging.getLogger(__name__)
 
-_CHOSEN_FILE = "chosen.extxyz"
 # Stages after the rounds, for the seeds of their dynamics.
 _STAGE_OF_TEACHERS, _STAGE_OF_STUDENTS = 500, 600
 
@@ -72,6 +75,7 @@ class LearningJob:
     _labeled: list[Frame] = field(default_factory=list)
     _set_aside: list[Frame] = field(default_factory=list)
     _pool: list[Frame] = field(default_factory=list)
+    _own_dynamics: list[Frame] = field(default_factory=list)  # of the last student, if all its replicas survived
     _began: float = field(default_factory=time.perf_counter)
     _earlier: float = 0.0  # duration of earlier sessions, s
 
@@ -99,8 +103,9 @@ class LearningJob:
         reference_frames = self._teacher_dynamics(teachers)
         self._save()
         self._student(teachers, reference_frames)
+        self._own_labels()
         self.summary.result, self.summary.finished = "completed", now()
-        self.summary.verdict = _verdict(self.summary)
+        self.summary.verdict = verdict_of(self.summary)
         self._save()
         LOGGER.info(self.summary.verdict)
 
@@ -174,10 +179,11 @@ class LearningJob:
         record.seconds = round(time.perf_counter() - began, 1)
         if number > len(self.summary.rounds):
             self.summary.rounds.append(record)
-        self.summary.labels = sum(entry.chosen for entry in self.summary.rounds)
+        own = self.summary.own_labels
+        self.summary.labels = sum(entry.chosen for entry in self.summary.rounds) + (own.bought if own else 0)
         self.summary.held_back = len(teachers.held_back)
         LOGGER.info(
-            f"teachers  round {number}: {_milli(errors.energy_mae)} meV, {_milli(errors.force_mae)} meV/A on "
+            f"teachers  round {number}: {milli(errors.energy_mae)} meV, {milli(errors.force_mae)} meV/A on "
             f"{len(teachers.held_back)} held-back labels"
         )
         return teachers
@@ -207,7 +213,7 @@ class LearningJob:
         record: RoundRecord,
     ) -> Labeled:
         """Choose structures of a round and label them."""
-        path = folder / _CHOSEN_FILE
+        path = folder / CHOSEN_FILE
         if not path.is_file():
             if number == 1 and self.settings.labels.method == FILE_METHOD:
                 candidates = [Frame.from_atoms(self.structure), *candidates]
@@ -271,6 +277,31 @@ class LearningJob:
             "labels": LABELED_FILE,
         }
 
+    def _own_labels(self) -> None:
+        """Label frames of the dynamics of a stable student, and record its errors on them."""
+        count = self.settings.own_labels
+        if not count or not self._own_dynamics:
+            return
+        LOGGER.info(f"labels    {count} structures of the student's dynamics, with {self.settings.labels.method}")
+        record, labeled = label_own_dynamics(
+            self.output / STUDENT_FILE,
+            self._own_dynamics,
+            count,
+            self.settings.labels,
+            self.output / OWN_LABELS_FOLDER,
+            self.progress,
+        )
+        for reason in record.failed:
+            LOGGER.warning(f"no label: {reason}")
+        write_frames(FrameSet(self._labeled + labeled), self.output / LABELED_FILE, force=True)
+        if self.summary.own_labels is None:
+            self.summary.labels += record.bought
+        self.summary.own_labels = record
+        LOGGER.info(
+            f"student   {milli(record.energy_mae)} meV, {milli(record.force_mae)} meV/A on {record.labels} labels in "
+            "its own dynamics"
+        )
+
     def _student_folder(self, number: int) -> Path:
         folder = self.output / f"student-{number:02d}"
         folder.mkdir(exist_ok=True)
@@ -296,7 +327,7 @@ class LearningJob:
         errors = errors_on([result.model], teachers.held_back)
         record.energy_mae, record.force_mae = errors.energy_mae, errors.force_mae
         LOGGER.info(
-            f"student   attempt {number}: {_milli(errors.energy_mae)} meV, {_milli(errors.force_mae)} meV/A on the "
+            f"student   attempt {number}: {milli(errors.energy_mae)} meV, {milli(errors.force_mae)} meV/A on the "
             "held-back labels"
         )
         return result.model
@@ -314,6 +345,7 @@ class LearningJob:
             from the teachers.
         """
         folder, number = self._student_folder(record.number), record.number
+        self._own_dynamics = []
         explored = self._explore(model, folder, _STAGE_OF_STUDENTS + number)
         found = [frame for one in explored for frame in one.harvest.endings]
         self._pool += [frame for one in explored for frame in one.harvest.frames]
@@ -333,6 +365,7 @@ class LearningJob:
         self._pool += harvested.frames[:: max(1, len(harvested.frames) // 500)]
         LOGGER.info(f"student   attempt {number}: {checked.survival.text()}")
         if checked.survival.complete:
+            self._own_dynamics = harvested.frames
             found += self._compare(record, model, teachers, harvested.frames)
         return found + harvested.endings
 
@@ -344,8 +377,8 @@ class LearningJob:
         record.own_force_mae, record.own_force_mae_by_atom = compared.force_mae, compared.by_atom
         LOGGER.info(
             f"student   attempt {record.number}: forces differ from those of the teachers by "
-            f"{_milli(compared.force_mae)} meV/A in its own dynamics"
-            + ("" if record.faithful else f", more than these from the labels ({_milli(record.largest_own_force_mae)})")
+            f"{milli(compared.force_mae)} meV/A in its own dynamics"
+            + ("" if record.faithful else f", more than these from the labels ({milli(record.largest_own_force_mae)})")
         )
         return compared.worst
 
@@ -357,25 +390,3 @@ def _joined(first: Labeled, second: Labeled) -> Labeled:
         [*first.reasons, *second.reasons],
         first.bought + second.bought,
     )
-
-
-def _milli(value: float | None) -> str:
-    return "-" if value is None else f"{1e3 * value:.1f}"
-
-
-def _verdict(summary: LearnSummary) -> str:
-    """Return one sentence about the result."""
-    last = summary.students[-1]
-    assert last.survival is not None
-    error = f"{_milli(last.force_mae)} meV/A" if last.force_mae else f"{_milli(last.energy_mae)} meV"
-    errors = f", {error} on {summary.held_back} held-back labels" if last.energy_mae else ""
-    facts = f"{last.survival.text()}{errors}; {summary.labels_used} labels"
-    if not last.stable:
-        return f"not stable: {facts}: raise labels.budget or minutes"
-    if not last.faithful:
-        return (
-            f"stable, but less accurate than the teachers: {facts}: the forces differ from theirs by "
-            f"{_milli(last.own_force_mae)} meV/A, and theirs from the labels by {_milli(last.largest_own_force_mae)}: "
-            "raise minutes"
-        )
-    return f"stable: {facts}"

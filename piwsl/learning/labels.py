@@ -92,7 +92,8 @@ def _energy_of(frame: Frame) -> Frame:
     return replace(frame.without_labels(), energy=frame.energy)
 
 
-def _is_labeled(frame: Frame, energies_only: bool) -> bool:
+def is_labeled(frame: Frame, energies_only: bool) -> bool:
+    """Whether a frame has an energy, and forces unless energies are enough."""
     return frame.has_energy and (energies_only or frame.has_forces)
 
 
@@ -114,7 +115,7 @@ def _labels_of_user(frames: Sequence[Frame], folder: Path, energies_only: bool) 
     missing = tuple(
         f"structure {index}: {what} in {expected.name}"
         for index, frame in enumerate(labeled)
-        if not _is_labeled(frame, energies_only)
+        if not is_labeled(frame, energies_only)
     )
     if len(missing) == len(labeled):
         needed = (
@@ -133,7 +134,7 @@ def checked_labels(labeled: FrameSet, predicted: np.ndarray | None, energies_onl
         energies_only: Whether labels without forces are usable.
     """
     reasons = list(labeled.notes)
-    usable = [index for index, frame in enumerate(labeled) if _is_labeled(frame, energies_only)]
+    usable = [index for index, frame in enumerate(labeled) if is_labeled(frame, energies_only)]
     absurd: dict[int, str] = {}
     for index in usable:
         largest = float(np.linalg.norm(labeled[index].forces, axis=1).max())  # NaN without forces
@@ -166,7 +167,7 @@ def existing_labels(settings: LabelSettings, structure: Frame) -> list[Frame]:
         return []
     frames = read_frames(settings.file, settings.units)
     only = settings.energies_only
-    without = next((index for index, frame in enumerate(frames) if not _is_labeled(frame, only)), None)
+    without = next((index for index, frame in enumerate(frames) if not is_labeled(frame, only)), None)
     if without is not None:
         lacks = "an energy" if only else "an energy or forces, and learning needs both"
         other = "" if only or frames[without].has_forces else ", or set labels.energies_only: true"

@@ -87,8 +87,8 @@ class LearnResult:
 
     @property
     def verified(self) -> bool:
-        """Whether all replicas of the student survived, and it is as accurate as its teachers allow."""
-        return bool(self.summary.students) and self.summary.students[-1].verified
+        """Whether all replicas of the student survived, and its errors in its own dynamics are as small as expected."""
+        return self.summary.verified
 
     @property
     def labeled(self) -> FrameSet:
@@ -317,6 +317,8 @@ def plan_learning(
     members = settings.teacher_members(start.path is not None)
     rounds = range(1, settings.rounds + 1)
     labels = " + ".join(str(settings.labels_of(number)) for number in rounds)
+    if settings.own_labels:
+        labels += f" in rounds, {settings.own_labels} in the dynamics of the student"
     minutes = ", ".join(f"{settings.teacher_minutes(number):.3g}" for number in rounds)
     total = verify.replicas * verify.picoseconds
     stated = charge_of(atoms)

@@ -13,7 +13,14 @@ from matplotlib.figure import Figure
 from piwsl._version import __version__
 from piwsl.analysis.report.page import formula_html, moment_text
 from piwsl.analysis.report.style import NARROW, WIDE, Layout, Palette, Plot, dress, new_figure, page_svg
-from piwsl.learning.directory import REPORT_FILE, LearnSummary, RoundRecord, StudentRecord, SurvivalRecord
+from piwsl.learning.directory import (
+    REPORT_FILE,
+    LearnSummary,
+    OwnLabelsRecord,
+    RoundRecord,
+    StudentRecord,
+    SurvivalRecord,
+)
 from piwsl.learning.settings import LearnSettings
 from piwsl.runs.files import write_text, writing
 from piwsl.runs.progress import rough_duration
@@ -43,12 +50,12 @@ def render_report(summary: LearnSummary, settings: LearnSettings, name: str) -> 
     """
     done = summary.result == "completed"
     last = summary.students[-1] if summary.students else None
-    kind = _kind(settings)
+    kind, own = _kind(settings), summary.own_labels
     return _template().render(
         summary=summary,
         settings=settings,
         done=done,
-        verified=last is not None and last.verified,
+        verified=summary.verified,
         headline=_headline(summary),
         agreement=last.agreement if last else None,
         highlights=_highlights(summary, settings),
@@ -65,7 +72,8 @@ def render_report(summary: LearnSummary, settings: LearnSettings, name: str) -> 
         kind=kind,
         student_titles=[title for title, _ in _cells_of_student(StudentRecord(number=1), kind)],
         rounds=[(record.number, _cells_of_round(record, kind)) for record in summary.rounds],
-        failed=[text for record in summary.rounds for text in record.failed],
+        failed=[text for record in summary.rounds for text in record.failed] + (own.failed if own else []),
+        own_labels=_own_labels(own),
         students=[(record.number, _cells_of_student(record, kind)) for record in summary.students],
         analyses=[(record.number, record.analysis) for record in summary.students if record.analysis],
         command=f"piwsl md --structure {name}/start.extxyz --model {name}/student_openmm.pt" if done else None,
@@ -108,8 +116,10 @@ def _highlights(summary: LearnSummary, settings: LearnSettings) -> list[tuple[st
         rows.append((error, f"{kind} error, teachers", held_back))
     if summary.students:
         last = summary.students[-1]
-        if error := _error(last, kind):
-            rows.append((error, f"{kind} error, student", held_back))
+        own = summary.own_labels
+        where = f"{own.labels} labels in its dynamics" if own else held_back
+        if error := _error(own or last, kind):
+            rows.append((error, f"{kind} error, student", where))
         if last.survival is not None:
             whole = f"{last.survival.survived} of {len(last.survival.times)}"
             rows.append(
@@ -125,11 +135,22 @@ def _kind(settings: LearnSettings) -> Kind:
     return "energy" if settings.labels.energies_only else "force"
 
 
-def _error(record: RoundRecord | StudentRecord, kind: Kind) -> str:
-    """Return the error of this kind on the held-back labels."""
+def _error(record: RoundRecord | StudentRecord | OwnLabelsRecord, kind: Kind) -> str:
+    """Return the error of this kind on labels."""
     if kind == "force":
         return _force(record.force_mae)
     return "" if record.energy_mae is None else f"{MILLI * record.energy_mae:.1f} meV"
+
+
+def _own_labels(record: OwnLabelsRecord | None) -> str:
+    """Return a sentence about the errors in the dynamics of the student."""
+    if record is None:
+        return ""
+    errors = " and ".join(filter(None, [_error(record, "energy"), _force(record.force_mae)]))
+    return (
+        f"On {record.labels} labels of the reference method, evenly spaced over the last dynamics of the student, the "
+        f"MAE is {errors}."
+    )
 
 
 def _force(value: float | None) -> str:
@@ -201,18 +222,20 @@ def _plots(summary: LearnSummary, kind: Kind) -> list[Plot]:
             )
         )
     last = summary.students[-1] if summary.students else None
+    own = summary.own_labels.force_mae_by_atom if summary.own_labels else {}
     if last is not None and last.own_force_mae_by_atom:
         plots.append(
             Plot(
                 "difference",
                 "Where the student differs",
-                "Force MAE of the last student relative to the teachers, on frames of its own dynamics"
+                "Force MAE of the last student on frames of its own dynamics, relative to the teachers"
+                + (", and to labels of the reference method" if own else "")
                 + (
                     ". The line is the force error of the teachers on the held-back labels."
                     if last.largest_own_force_mae is not None
                     else "."
                 ),
-                partial(_draw_differences, last),
+                partial(_draw_differences, last, own),
             )
         )
     return plots
@@ -275,12 +298,18 @@ def _draw_survival(survivals: Sequence[tuple[str, SurvivalRecord]], layout: Layo
     return figure
 
 
-def _draw_differences(record: StudentRecord, layout: Layout, palette: Palette) -> Figure:
+def _draw_differences(record: StudentRecord, own: dict[str, float], layout: Layout, palette: Palette) -> Figure:
     figure = new_figure(layout, 280)
     axes = figure.subplots()
     dress(axes, palette)
     names, values = list(record.own_force_mae_by_atom), list(record.own_force_mae_by_atom.values())
-    axes.bar(range(len(names)), [MILLI * value for value in values], color=palette.run, width=0.7)
+    places, width = np.arange(len(names)), 0.4 if own else 0.7
+    offset = 0.5 * width if own else 0.0
+    axes.bar(places - offset, [MILLI * value for value in values], width, color=palette.run, label="teachers")
+    if own:
+        labels = [MILLI * own.get(name, np.nan) for name in names]
+        axes.bar(places + offset, labels, width, color=palette.third, label="reference method")
+        axes.legend(frameon=False)
     if record.largest_own_force_mae is not None:
         axes.axhline(MILLI * record.largest_own_force_mae, color=palette.alert, linestyle="--", linewidth=1)
     step = 1 if layout.is_wide or len(names) <= 24 else 2  # labels must not overlap

@@ -27,6 +27,12 @@ class LabelSettings(Section):
     budget: int = Field(100, ge=0, le=100_000, description="largest number of labels to compute")
     rounds: int = Field(3, ge=1, le=100, description="rounds of labeling, training and exploration")
     first_share: float = Field(0.5, gt=0, le=1, description="fraction of the budget that the first round uses")
+    own_share: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="fraction of the budget for frames of the student's own dynamics, which measure its errors there",
+    )
     file: Path | None = Field(None, description="labeled frames that exist already; they do not count in the budget")
     units: str | None = Field(None, description="units of this file, if it states none")
     energies_only: bool = Field(
@@ -140,12 +146,21 @@ class LearnSettings(Section):
         """Number of rounds; 1 without labels to compute."""
         return self.labels.rounds if self.labels.budget else 1
 
+    @property
+    def own_labels(self) -> int:
+        """Number of labels in the dynamics of the student. They reduce only the rounds after the first."""
+        wanted = round(self.labels.own_share * self.labels.budget)
+        return wanted if self.rounds == 1 else min(wanted, self.labels.budget - self._first_labels)
+
+    @property
+    def _first_labels(self) -> int:
+        return max(1, round(self.labels.first_share * self.labels.budget))
+
     def labels_of(self, number: int) -> int:
         """Return how many labels a round computes; rounds are counted from 1."""
-        budget, rounds = self.labels.budget, self.rounds
+        budget, rounds, first = self.labels.budget - self.own_labels, self.rounds, self._first_labels
         if rounds == 1:
             return budget
-        first = max(1, round(self.labels.first_share * budget))
         if number == 1:
             return first
         begin = first + (budget - first) * (number - 2) // (rounds - 1)

@@ -30,7 +30,7 @@ def test_a_dry_run_describes_the_stages_and_writes_nothing(water, tmp_path, caps
     )
     assert code == 0
     assert "system     H2O, 3 atoms, at 500 K" in out
-    assert "labels     40 (20 + 20) with gfn2-xtb" in out
+    assert "labels     40 (20 + 16 in rounds, 4 in the dynamics of the student) with gfn2-xtb" in out
     assert "teachers   2 models, trained for 15, 15 min in rounds 1 to 2" in out
     assert "verified   32 replicas of 50 ps (1600 ps in all)" in out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["start.pt", "water.xyz"]

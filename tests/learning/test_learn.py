@@ -34,7 +34,8 @@ TINY = {
 def labeled_structures(directory: Path) -> list[str]:
     """Return the positions of every structure that was labeled, from the stores of the labeling jobs."""
     structures = []
-    for store in sorted(directory.glob("round-*/labels/labels.jsonl")):
+    stores = [*directory.glob("round-*/labels/labels.jsonl"), *directory.glob("own_labels/labels/labels.jsonl")]
+    for store in sorted(stores):
         frames = read_frames(store.with_name("frames.xyz")) if store.with_name("frames.xyz").exists() else None
         for line in store.read_text().splitlines():
             index = json.loads(line)["index"]
@@ -88,7 +89,8 @@ def test_the_job_uses_its_budget_and_writes_what_it_promises(result):
     summary = result.summary
     assert summary.result == "completed"
     assert summary.labels == 24
-    assert [record.labels for record in summary.rounds] == [12, 24]
+    assert [record.labels for record in summary.rounds] == [12, 22]
+    assert summary.own_labels.labels == summary.own_labels.bought == 2
     assert len(result.labeled) == 24
     assert all(frame.has_forces for frame in result.labeled)
     assert len(labeled_structures(result.directory)) == len(set(labeled_structures(result.directory))) == 24
@@ -96,6 +98,12 @@ def test_the_job_uses_its_budget_and_writes_what_it_promises(result):
     assert 0 < summary.rounds[1].new_force_mae < 20
     assert summary.held_back == 3
     assert 0 < summary.students[-1].own_force_mae < 20
+    own = result.labeled[22:]
+    errors = piwsl.evaluate(result.student, piwsl.FrameSet(own)).errors
+    assert summary.own_labels.force_mae == pytest.approx(errors.force_mae, rel=1e-3)
+    assert f"{1e3 * errors.force_mae:.1f} meV/A on 2 labels in its own dynamics" in summary.verdict
+    replicas = (result.directory / "student-01" / "replicas").glob("*/trajectory.extxyz")
+    assert positions_of(own) <= set().union(*(positions_of(read_frames(path)) for path in replicas))
     student = piwsl.load_model(result.student)
     assert student.config.walls_kind == "molecule"
     assert student.elements == [1, 8]

@@ -11,9 +11,16 @@ from piwsl.learning.settings import LearnSettings, load_learn_settings, template
 def test_the_rounds_use_the_whole_budget(budget, rounds):
     settings = load_learn_settings(None, [f"labels.budget={budget}", f"labels.rounds={rounds}"])
     counts = [settings.labels_of(number) for number in range(1, settings.rounds + 1)]
-    assert sum(counts) == budget
-    assert counts[0] == (budget if rounds == 1 else round(0.5 * budget))
+    assert settings.own_labels == round(0.1 * budget)
+    assert sum(counts) == budget - settings.own_labels
+    assert counts[0] == (sum(counts) if rounds == 1 else round(0.5 * budget))
     assert max(counts[1:], default=0) - min(counts[1:], default=0) <= 1
+
+
+def test_labels_for_the_student_never_reduce_the_first_round():
+    settings = load_learn_settings(None, ["labels.budget=20", "labels.first_share=1", "labels.own_share=0.3"])
+    assert [settings.labels_of(number) for number in (1, 2, 3)] == [20, 0, 0]
+    assert settings.own_labels == 0
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 5])
@@ -27,7 +34,7 @@ def test_the_trainings_use_the_whole_time(rounds, attempts):
 
 def test_without_labels_to_compute_there_is_one_round():
     settings = load_learn_settings(None, ["labels.budget=0", "labels.file=labels.xyz"])
-    assert (settings.rounds, settings.labels_of(1)) == (1, 0)
+    assert (settings.rounds, settings.labels_of(1), settings.own_labels) == (1, 0, 0)
 
 
 def test_the_template_contains_the_defaults():
