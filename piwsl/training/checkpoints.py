@@ -83,6 +83,14 @@ def best_weights(output: Path) -> dict[str, torch.Tensor]:
     return {name.removeprefix("potential."): value for name, value in stored.items()}
 
 
+def step_of(path: Path) -> int | None:
+    """Return the training step of a checkpoint; None if there is no readable one, or it stores no step."""
+    try:
+        return int(read_checkpoint(path)["global_step"]) if path.exists() else None
+    except RunDirectoryError:
+        return None
+
+
 def _verified(path: Path) -> Archive:
     try:
         return read_archive(path, _KIND, _advice(path))

@@ -54,6 +54,8 @@ class TrainingSummary(RunSummary):
         frames: Numbers of training, validation and test frames.
         data_report: Lines of the data report.
         seed: Seed of the run.
+        steps: Number of training steps; None if unknown, or without steps (least squares).
+        best_step: Step of the weights in the trained file, those of the best validation; None likewise.
         validation: Errors on the validation frames, eV and angstrom.
         test: Errors on the test frames; None without test frames.
         warnings: What the user should check although the run completed.
@@ -68,6 +70,8 @@ class TrainingSummary(RunSummary):
     frames: dict[str, int]
     data_report: list[str]
     seed: int
+    steps: int | None = None
+    best_step: int | None = None
     validation: Errors
     test: Errors | None = None
     warnings: list[str]

@@ -23,13 +23,14 @@ from piwsl.runs.files import sha256, write_text
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.provenance import listening
 from piwsl.runs.summary import iso, provenance
-from piwsl.training.checkpoints import best_weights, check_checkpoints
+from piwsl.training.checkpoints import best_weights, check_checkpoints, step_of
 from piwsl.training.config import GAUSS_NEWTON, TrainingConfig
 from piwsl.training.curves import learning_curves
 from piwsl.training.data import training_frames
 from piwsl.training.directory import (
     BEST,
     CONFIG_FILE,
+    LAST,
     LOG_FILE,
     REPLAY_FILE,
     SPLIT_FILE,
@@ -297,7 +298,12 @@ def _finish(
     if is_rank_zero():
         record = teacher_record(setup)
         save_trained(trained_model(config, frames, potential, validation, test, start, teacher=record), result.model)
-        _summary(setup, result, start.origin, outcome).write(output)
+        summary = _summary(setup, result, start.origin, outcome)
+        summary.steps = task.global_step or step_of(output / LAST)
+        summary.best_step = step_of(output / BEST)
+        summary.write(output)
+        if summary.steps is not None:
+            LOGGER.info(f"steps     {summary.steps}; the best validation was at step {summary.best_step}")
     for warning in warnings:
         LOGGER.warning(warning)
     LOGGER.info(f"done after {seconds:.0f} s: {'; '.join((test or validation).lines())}")

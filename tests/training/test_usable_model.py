@@ -8,7 +8,7 @@ from piwsl.errors import RunDirectoryError
 from piwsl.export.trained_file import load_trained
 from piwsl.runs.config import to_yaml
 from piwsl.training.checkpoints import best_weights
-from piwsl.training.directory import LAST, TrainingSummary, continuation
+from piwsl.training.directory import BEST, LAST, TrainingSummary, continuation
 from piwsl.training.run import run_training
 from piwsl.training.schedules import Cosine
 
@@ -48,6 +48,7 @@ def test_an_interrupted_run_has_a_usable_model_and_can_be_finished(interrupted, 
     result = piwsl.finish_training(interrupted)
     summary = TrainingSummary.read(interrupted)
     assert summary.result == "stopped"
+    assert (summary.steps, summary.best_step) == (40, torch.load(interrupted / BEST, weights_only=True)["global_step"])
     assert summary.test is not None
     finished = load_trained(result.model)
     assert finished.training["test"]["force_mae"] == pytest.approx(result.test.force_mae)
@@ -61,7 +62,9 @@ def test_a_finished_run_continues_as_if_nothing_had_been(interrupted, small, tmp
     whole = run_training(small(), tmp_path / "whole")
     one, two = load_trained(resumed.model).tensors, load_trained(whole.model).tensors
     assert all(torch.equal(one[name], two[name]) for name in one)
-    assert TrainingSummary.read(interrupted).result == "completed"
+    summary = TrainingSummary.read(interrupted)
+    assert summary.result == "completed"
+    assert (summary.steps, summary.best_step) == (60, torch.load(interrupted / BEST, weights_only=True)["global_step"])
 
 
 def test_what_cannot_be_finished_is_one_line(small, tmp_path):
@@ -84,10 +87,21 @@ def test_a_time_budget_ends_a_run_and_its_schedule(small, tmp_path):
     assert state["global_step"] == len(rates)
     assert state["lr_schedulers"][0]["_last_lr"][0] == pytest.approx(1e-3 * 5e-3, rel=1e-3)
     assert result.validation.force_mae is not None
+    assert TrainingSummary.read(tmp_path / "run").steps == len(rates)
     # The budget is used up: resuming adds no step.
     more = []
     run_training(config, tmp_path / "run", resume=True, progress=more.append)
     assert not more
+    assert TrainingSummary.read(tmp_path / "run").steps == len(rates)
+
+
+@pytest.mark.slow
+def test_a_run_can_be_finished_without_its_last_checkpoint(interrupted):
+    (interrupted / LAST).write_bytes(b"damaged")
+    piwsl.finish_training(interrupted)
+    summary = TrainingSummary.read(interrupted)
+    assert summary.steps is None
+    assert summary.best_step in (20, 40)
 
 
 @pytest.mark.slow
