@@ -41,6 +41,7 @@ def main() -> None:
     learned = piwsl.learn(system="aspirin", config=settings, output=folder / "learn", progress=True)
     print_row("teacher", learned.teacher, None)
     print_row("student", learned.student, learned.summary.students[-1].survival)
+    print(learned.summary.verdict)
     print_row("random frames", *random_frames(settings, learned, folder / "random"))
 
 

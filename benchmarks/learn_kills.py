@@ -1,8 +1,7 @@
 """A learning job that is killed again and again labels nothing twice and comes to its end.
 
 python benchmarks/learn_kills.py kills `piwsl learn` for water (GFN2-xTB, 24 labels, no foundation model) with SIGKILL
-at ten random moments, continues it each time, and counts the labels; about five
-minutes.
+at ten random moments, continues it each time, and counts the labels; about five minutes.
 """
 
 import argparse
@@ -37,9 +36,9 @@ def command(output: Path) -> list[str]:
 
 
 def stored_labels(output: Path) -> list[tuple[str, int]]:
-    """Return the round and the index of every label that was computed, also of those computed again."""
+    """Return the stage and the index of every label that was computed, also of those computed again."""
     labels = []
-    for store in sorted(output.glob("round-*/labels/labels.jsonl")):
+    for store in sorted(output.glob("*/labels/labels.jsonl")):
         labels += [(store.parent.parent.name, json.loads(line)["index"]) for line in store.read_text().splitlines()]
     return labels
 

@@ -12,7 +12,6 @@ reported with its time. Repeat the command to continue.
 import argparse
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import piwsl
 from piwsl.data.read import read_frames
 from piwsl.errors import UnphysicalError
 from piwsl.runs.summary import SUMMARY_FILE, MDSummary
+from piwsl.training.directory import TrainingSummary
 
 NETWORKS = ("painn", "schnet", "spinconv", "escn", "equiformer_v2")
 WITHOUT_FORCE_HEAD = ("schnet",)
@@ -89,11 +89,10 @@ def row(network: str, forces: str, name: str, options: argparse.Namespace) -> di
     """Return the figures of a case."""
     frames = frames_of(name, options.output)
     model = trained(network, forces, name, frames, options)
-    steps = re.findall(r" step (\d+):", model.with_name("train.log").read_text())
     frames = frames.select(range(20))
     errors = piwsl.evaluate(model, frames, progress=False).errors
     exported = model.with_name("exported.pt")
-    made = {"network": network, "forces": forces, "data": name, "steps": int(steps[-1])}
+    made = {"network": network, "forces": forces, "data": name, "steps": TrainingSummary.read(model.parent).steps}
     made |= {"energy_mae": errors.energy_mae, "force_mae": errors.force_mae}
     choice: dict[str, Any] = {"target": "openmm", "structure": frames[0].atoms()} if name == "aspirin" else {}
     if not exported.exists():
