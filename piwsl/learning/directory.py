@@ -247,13 +247,13 @@ def store_settings(settings: LearnSettings, output: Path) -> None:
 def check_same_settings(settings: LearnSettings, stored: LearnSettings, output: Path) -> None:
     """Raise an error if a job is continued with other settings.
 
-    The number of workers and the scheduler may change.
+    The number of workers and the schedulers may change.
 
     Raises:
         RunDirectoryError: A setting differs; the message names it.
     """
     mine, theirs = _flat(settings.model_dump(mode="json")), _flat(stored.model_dump(mode="json"))
-    free = ("labels.workers", "labels.scheduler")
+    free = ("labels.workers", "labels.scheduler", "replicas_scheduler")
     keys = [key for key in {**theirs, **mine} if key not in free and mine.get(key) != theirs.get(key)]
     if keys:
         text = ", ".join(f"{key}: {theirs.get(key)} -> {mine.get(key)}" for key in keys[:3])

@@ -15,6 +15,7 @@ from piwsl.learning.directory import SurvivalRecord
 from piwsl.learning.settings import LearnSettings
 from piwsl.md.progress import reporting_progress
 from piwsl.md.protocol import MDProtocol
+from piwsl.md.replicas.distributed import DistributedReplicas, distributed_replicas
 from piwsl.md.run import MDRun, run_protocol
 from piwsl.md.run_directory import MD_RUN, THERMO
 from piwsl.md.run_model import prepare_model
@@ -59,27 +60,54 @@ def replica_protocol(
     )
 
 
-def exported_for(model: Path, structure: Atoms, protocol: MDProtocol, folder: Path) -> Path:
-    """Return the exported file for replicas of a trained file, which is made at the first call for these arguments.
+def replicas_of(
+    structure: Atoms,
+    model: Path,
+    protocol: MDProtocol,
+    output: Path,
+    name: str,
+    scheduler: str | None = None,
+    progress: bool | None = None,
+) -> MDRun:
+    """Run replicas of a trained file, or continue them after an interruption.
 
-    Several runs share the file, because an export is compiled and verified.
+    Several runs of a stage, whose directories are in the same directory, share an exported file, because an export is
+    compiled and verified.
 
     Args:
+        structure: Start structure of all replicas.
         model: Trained file.
-        structure: Start structure.
-        protocol: Protocol of the first run.
-        folder: Directory of the stage that uses the model.
+        protocol: Protocol of the run.
+        output: Run directory.
+        name: Name of the system, stored in the summary of the run.
+        scheduler: Dask scheduler whose workers run the replicas; None: this process.
+        progress: Show a progress bar; None shows a bar in interactive sessions.
     """
+    with distributed_replicas(scheduler, None, len(structure), protocol) as distributed:
+        exported = _exported_for(model, structure, protocol, output.parent, distributed)
+        return run_dynamics(structure, exported, protocol, output, name, progress, distributed)
+
+
+def _exported_for(
+    model: Path, structure: Atoms, protocol: MDProtocol, folder: Path, distributed: DistributedReplicas | None
+) -> Path:
+    """Return the exported file of a trained file, which is made at the first call for these arguments."""
     target = folder / f"exported-{protocol.replicas}"
     made = next((target / name for name in EXPORTED_NAMES if (target / name).is_file()), None)
     if made is not None and is_own_code(made, sha256(made)):
         return made
     target.mkdir(parents=True, exist_ok=True)
-    return prepare_model(model, structure, protocol, target)
+    return prepare_model(model, structure, protocol, target, distributed.chunk if distributed else None)
 
 
 def run_dynamics(
-    structure: Atoms, model: Path, protocol: MDProtocol, output: Path, name: str, progress: bool | None = None
+    structure: Atoms,
+    model: Path,
+    protocol: MDProtocol,
+    output: Path,
+    name: str,
+    progress: bool | None = None,
+    distributed: DistributedReplicas | None = None,
 ) -> MDRun:
     """Run replicas, or continue them after an interruption. Replicas that become unphysical end early.
 
@@ -90,6 +118,7 @@ def run_dynamics(
         output: Run directory.
         name: Name of the system, stored in the summary of the run.
         progress: Show a progress bar; None shows a bar in interactive sessions.
+        distributed: Processes that run the replicas; None: this process.
 
     Raises:
         PiwslError: The model or the structure cannot be used.
@@ -102,7 +131,15 @@ def run_dynamics(
     try:
         with reporting_progress(progress) as report:
             run = run_protocol(
-                structure, model, protocol, output, name, restart=continues, force=not continues, progress=report
+                structure,
+                model,
+                protocol,
+                output,
+                name,
+                restart=continues,
+                force=not continues,
+                progress=report,
+                distributed=distributed,
             )
     except UnphysicalError:
         run = MDRun.read(output)

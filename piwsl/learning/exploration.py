@@ -8,7 +8,7 @@ from pathlib import Path
 from ase import Atoms
 
 from piwsl.learning.directory import SurvivalRecord
-from piwsl.learning.dynamics import Harvest, exported_for, harvest, replica_protocol, run_dynamics, survival_of
+from piwsl.learning.dynamics import Harvest, harvest, replica_protocol, replicas_of, survival_of
 from piwsl.learning.settings import LearnSettings
 from piwsl.md.run import MDRun
 
@@ -58,8 +58,8 @@ def explore(
             settings.seed + _SEEDS_PER_STAGE * stage + _SEEDS_PER_TEMPERATURE * place,
         )
         LOGGER.info(f"dynamics  {wanted.replicas} replicas of {wanted.picoseconds:g} ps at {protocol.temperature} K")
-        exported = exported_for(model, structure, protocol, folder)
-        run = run_dynamics(structure, exported, protocol, folder / f"dynamics-{place + 1}", name, progress)
+        output = folder / f"dynamics-{place + 1}"
+        run = replicas_of(structure, model, protocol, output, name, settings.replicas_scheduler, progress)
         explored.append(Explored(run, survival_of(run), harvest(run, structure)))
         LOGGER.info(f"dynamics  {explored[-1].survival.text()}")
     return explored

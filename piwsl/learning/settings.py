@@ -104,6 +104,9 @@ class LearnSettings(Section):
     minutes: float = Field(
         90.0, gt=0, description="time for training [min]: half of it for the teachers, half for the student"
     )
+    replicas_scheduler: str | None = Field(
+        None, description="Dask scheduler whose workers run the replicas of all dynamics; empty: this process"
+    )
     seed: int = Field(0, ge=0, lt=2**31 - 1000, description="seed of all random choices")
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from piwsl.data.frames import Frame
 from piwsl.data.systems import BUNDLED_LEVEL, SYSTEMS
 from piwsl.errors import PiwslError
 from piwsl.learning.directory import SurvivalRecord
-from piwsl.learning.dynamics import drift_per_10_ps, exported_for, replica_protocol, run_dynamics, survival_of
+from piwsl.learning.dynamics import drift_per_10_ps, replica_protocol, replicas_of, survival_of
 from piwsl.learning.settings import LearnSettings
 from piwsl.md.run import MDRun
 
@@ -64,8 +64,8 @@ def verify_student(
         protocol = replica_protocol(
             settings, settings.temperature, picoseconds, replicas, _FRAME_INTERVAL, settings.seed + seed, ensemble
         )
-        exported = exported_for(model, structure, protocol, folder)
-        return run_dynamics(structure, exported, protocol, folder / folder_name, name, progress)
+        output = folder / folder_name
+        return replicas_of(structure, model, protocol, output, name, settings.replicas_scheduler, progress)
 
     verify = settings.verify
     run = run_of("replicas", verify.picoseconds, verify.replicas, _OFFSET, "nvt-langevin")
