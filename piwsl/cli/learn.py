@@ -82,4 +82,4 @@ def command(
     if result.waiting_for is None:
         click.echo(f"student   {result.student}")
         click.echo(f"teacher   {result.teacher}")
-        click.echo(f"run MD    piwsl md --structure {result.directory / 'start.extxyz'} --model {result.exported}")
+        click.echo(f"run MD    piwsl md --structure {result.directory / 'start.extxyz'} --model {result.student}")

@@ -1,8 +1,11 @@
 """The directory of a learning job: names of its files, and the summary that records finished stages."""
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from piwsl.errors import RunDirectoryError
@@ -11,11 +14,13 @@ from piwsl.runs.config import to_yaml
 from piwsl.runs.directory import DirectoryKind
 from piwsl.runs.files import write_text
 from piwsl.runs.summary import SUMMARY_FILE, RunSummary
+from piwsl.typing import FloatArray
 
 CONFIG_FILE = "config.yaml"
 LOG_FILE = "learn.log"
 REPORT_FILE = "report.html"
 START_FILE = "start.extxyz"
+GIVEN_FILE = "given.extxyz"
 LABELED_FILE = "labeled.extxyz"
 SET_ASIDE_FILE = "set_aside.extxyz"
 START_MODEL_FILE = "start_model.pt"
@@ -23,7 +28,7 @@ TEACHER_FILE = "teacher.pt"
 STUDENT_FILE = "student.pt"
 EXPORTED_FILE = "student_openmm.pt"
 CHOSEN_FILE = "chosen.extxyz"
-OWN_LABELS_FOLDER = "own_labels"
+STUDENT_LABELS_FOLDER = "student_labels"
 TO_LABEL_FILE = "to_label.extxyz"
 USER_LABELS_FILE = "labeled.extxyz"
 
@@ -31,9 +36,10 @@ LEARNING = DirectoryKind(
     job="a learning job",
     marks=(CONFIG_FILE,),
     own=(
-        *(CONFIG_FILE, LOG_FILE, REPORT_FILE, START_FILE, LABELED_FILE, SET_ASIDE_FILE, SUMMARY_FILE),
+        *(LOG_FILE, REPORT_FILE, START_FILE, GIVEN_FILE, LABELED_FILE, SET_ASIDE_FILE, SUMMARY_FILE),
         *(TEACHER_FILE, STUDENT_FILE, EXPORTED_FILE, START_MODEL_FILE, "round-*", "student-*", "teacher_dynamics*"),
-        OWN_LABELS_FOLDER,
+        STUDENT_LABELS_FOLDER,
+        CONFIG_FILE,  # last, because it marks the directory as that of a job
     ),
     log=LOG_FILE,
     early=(START_MODEL_FILE,),
@@ -41,6 +47,7 @@ LEARNING = DirectoryKind(
 
 Number = Annotated[int, Field(ge=0)]
 _CLEARLY = 1.5
+_CERTAINLY = 2.0  # standard errors
 
 
 class _Record(BaseModel):
@@ -73,7 +80,7 @@ class SurvivalRecord(_Record):
 
     def text(self) -> str:
         """Describe the survival in a few words."""
-        whole = f"{self.survived} of {len(self.times)} replicas whole"
+        whole = f"{self.survived} of {len(self.times)} replicas intact"
         return f"{whole} after {self.picoseconds:g} ps at {self.temperature:g} K"
 
 
@@ -161,7 +168,32 @@ class StudentRecord(_Record):
         return self.stable and self.faithful
 
 
-class OwnLabelsRecord(_Record):
+@dataclass(frozen=True)
+class MeanError:
+    """Mean absolute error over frames.
+
+    Attributes:
+        value: Mean.
+        uncertainty: Standard error of the mean; infinite for a single frame.
+    """
+
+    value: float
+    uncertainty: float
+
+    @classmethod
+    def of(cls, errors: FloatArray) -> "MeanError":
+        """Return the mean of the errors of frames (S,)."""
+        count = len(errors)
+        spread = float(np.std(errors, ddof=1)) / math.sqrt(count) if count > 1 else math.inf
+        return cls(float(np.mean(errors)), spread)
+
+    def clearly_exceeds(self, other: "MeanError") -> bool:
+        """Whether the error is at least 1.5 times another one, and the difference at least two standard errors."""
+        uncertainty = math.hypot(self.uncertainty, other.uncertainty)
+        return self.value > max(_CLEARLY * other.value, other.value + _CERTAINLY * uncertainty)
+
+
+class StudentLabelsRecord(_Record):
     """Errors of the student on labels of the reference method in its own dynamics.
 
     Attributes:
@@ -171,6 +203,8 @@ class OwnLabelsRecord(_Record):
         energy_mae: Error of the student, eV.
         force_mae: Likewise, eV/angstrom; None for labels without forces.
         force_mae_by_atom: Likewise for each atom, or for each element of a large structure.
+        exceeds: Whether the error of the forces, or of the energies if labels have no forces, is clearly larger than
+            on the held-back labels.
     """
 
     bought: Number = 0
@@ -179,17 +213,7 @@ class OwnLabelsRecord(_Record):
     energy_mae: float | None = None
     force_mae: float | None = None
     force_mae_by_atom: dict[str, float] = Field(default_factory=dict)
-
-    def exceeds(self, student: StudentRecord) -> bool:
-        """Whether the error is clearly larger than that of the student on the held-back labels.
-
-        Forces are compared, or energies if labels have no forces. The error of a few frames is uncertain by a few ten
-        percent, so that a smaller excess means nothing.
-        """
-        own, expected = (
-            (self.energy_mae, student.energy_mae) if self.force_mae is None else (self.force_mae, student.force_mae)
-        )
-        return own is not None and expected is not None and own > _CLEARLY * expected
+    exceeds: bool = False
 
 
 class LearnSummary(RunSummary):
@@ -206,7 +230,7 @@ class LearnSummary(RunSummary):
         held_back: Number of labels that no model was trained on.
         rounds: Results of each round.
         students: Results of each attempt to train a student.
-        own_labels: Errors of the last student on labels in its own dynamics; None if it has none.
+        student_labels: Errors of the last student on labels in its own dynamics; None if it has none.
         waiting_for: File with structures that the user must label; None if the job is not waiting.
         verdict: One sentence about the result; empty while the job runs.
     """
@@ -223,7 +247,7 @@ class LearnSummary(RunSummary):
     held_back: Number = 0
     rounds: list[RoundRecord] = Field(default_factory=list)
     students: list[StudentRecord] = Field(default_factory=list)
-    own_labels: OwnLabelsRecord | None = None
+    student_labels: StudentLabelsRecord | None = None
     waiting_for: str | None = None
     verdict: str = ""
 
@@ -231,7 +255,8 @@ class LearnSummary(RunSummary):
     def verified(self) -> bool:
         """Whether the last student is stable and faithful, and as accurate in its own dynamics as elsewhere."""
         last = self.students[-1] if self.students else None
-        return last is not None and last.verified and not (self.own_labels and self.own_labels.exceeds(last))
+        own = self.student_labels
+        return last is not None and last.verified and (own is None or (own.labels > 0 and not own.exceeds))
 
     @property
     def labels_used(self) -> int:
@@ -257,11 +282,9 @@ def check_same_settings(settings: LearnSettings, stored: LearnSettings, output: 
     keys = [key for key in {**theirs, **mine} if key not in free and mine.get(key) != theirs.get(key)]
     if keys:
         text = ", ".join(f"{key}: {theirs.get(key)} -> {mine.get(key)}" for key in keys[:3])
-        labels = f"; to add labels, start a new job with labels={output / LABELED_FILE}"
-        more = labels if "labels.budget" in keys else ""
         raise RunDirectoryError(
-            f"{output}: holds a learning job with other settings ({text}): choose another output=DIRECTORY, or replace "
-            f"it with force=True{more}"
+            f"{output}: holds a learning job with other settings ({text}): choose another output=DIRECTORY, where "
+            f"labels={output / LABELED_FILE} reuses its labels, or replace it with force=True"
         )
 
 

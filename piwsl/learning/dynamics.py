@@ -1,5 +1,6 @@
 """Dynamics of a model within a learning job: replicas at a temperature, their frames, and their survival."""
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from ase.io import iread
 
 from piwsl.analysis.quantities.energy_drift import FEWEST_ROWS, energy_drift
 from piwsl.data.frames import Frame
-from piwsl.errors import UnphysicalError
+from piwsl.errors import RunDirectoryError, UnphysicalError
 from piwsl.export.loading import EXPORTED_NAMES, is_own_code
 from piwsl.learning.directory import SurvivalRecord
 from piwsl.learning.settings import LearnSettings
@@ -24,6 +25,8 @@ from piwsl.runs.files import sha256
 from piwsl.runs.untrusted import reading
 from piwsl.trajectories.thermo import Thermo
 from piwsl.units import PICOSECOND
+
+LOGGER = logging.getLogger(__name__)
 
 
 def replica_protocol(
@@ -83,6 +86,8 @@ def replicas_of(
         scheduler: Dask scheduler whose workers run the replicas; None: this process.
         progress: Show a progress bar; None shows a bar in interactive sessions.
     """
+    if (ended := _ended(output)) is not None:
+        return ended
     with distributed_replicas(scheduler, None, len(structure), protocol) as distributed:
         exported = _exported_for(model, structure, protocol, output.parent, distributed)
         return run_dynamics(structure, exported, protocol, output, name, progress, distributed)
@@ -126,21 +131,30 @@ def run_dynamics(
     """
     directory = RunDirectory(output, MD_RUN)
     continues = directory.holds_job and directory.can_continue
-    if continues and (ended := _ended(output)) is not None:
-        return ended
-    try:
+
+    def start(restart: bool) -> MDRun:
         with reporting_progress(progress) as report:
-            run = run_protocol(
+            return run_protocol(
                 structure,
                 model,
                 protocol,
                 output,
                 name,
-                restart=continues,
-                force=not continues,
+                restart=restart,
+                force=not restart,
                 progress=report,
                 distributed=distributed,
             )
+
+    try:
+        try:
+            run = start(continues)
+        except RunDirectoryError as error:
+            if not continues:
+                raise
+            # All replicas were stopped before the kill, or ran elsewhere. The user cannot mend a run within a job.
+            LOGGER.warning(f"{output}: run again from its start, because it cannot be continued ({error})")
+            run = start(False)
     except UnphysicalError:
         run = MDRun.read(output)
     if run.result == "interrupted":

@@ -1,6 +1,6 @@
 """Fidelity of a student: how much its forces differ from those of its teachers in its own dynamics.
 
-A student that walls keep whole may still be wrong. Its errors on frames of the teachers do not show where its own
+A student that walls keep intact may still be wrong. Its errors on frames of the teachers do not show where its own
 dynamics leads, but the teachers can be asked there, without further labels of the reference method.
 """
 

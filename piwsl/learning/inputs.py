@@ -12,9 +12,8 @@ from piwsl.data.labeling.calculators import reference_calculator
 from piwsl.data.read import read_frames
 from piwsl.data.systems import Structure, find_structure
 from piwsl.errors import ConfigError
-from piwsl.learning.settings import FILE_METHOD, LabelSettings, LearnSettings, load_learn_settings
+from piwsl.learning.settings import FEWEST_LABELS, FILE_METHOD, LabelSettings, LearnSettings, load_learn_settings
 from piwsl.learning.smiles import structure_of_smiles
-from piwsl.learning.teacher import FEWEST_LABELS
 from piwsl.training.inputs import yaml_text
 
 
@@ -51,6 +50,17 @@ def check_method(settings: LearnSettings) -> None:
     """
     if settings.labels.method != FILE_METHOD and settings.labels.budget:
         reference_calculator(settings.labels.method, settings.labels.options)
+
+
+def check_reference(settings: LearnSettings) -> None:
+    """Report a missing reference trajectory before any work.
+
+    Raises:
+        ConfigError: The file does not exist.
+    """
+    reference = settings.verify.reference
+    if reference is not None and not reference.exists():
+        raise ConfigError(f"verify.reference: {reference}: no such file: check the path")
 
 
 def given_structure(

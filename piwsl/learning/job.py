@@ -22,9 +22,9 @@ from piwsl.learning.directory import (
     CHOSEN_FILE,
     EXPORTED_FILE,
     LABELED_FILE,
-    OWN_LABELS_FOLDER,
     SET_ASIDE_FILE,
     STUDENT_FILE,
+    STUDENT_LABELS_FOLDER,
     TEACHER_FILE,
     LearnSummary,
     RoundRecord,
@@ -34,14 +34,14 @@ from piwsl.learning.dynamics import harvest
 from piwsl.learning.exploration import Explored, explore, warn_of_breaking
 from piwsl.learning.fidelity import fidelity
 from piwsl.learning.first_structures import first_structures
-from piwsl.learning.labels import Labeled, checked_labels, existing_labels, label_round
-from piwsl.learning.own_labels import label_own_dynamics
+from piwsl.learning.labels import Labeled, checked_labels, existing_labels, is_labeled, label_round
 from piwsl.learning.report import write_report
 from piwsl.learning.settings import FILE_METHOD, LearnSettings
 from piwsl.learning.start_model import StartModel
-from piwsl.learning.student import STUDENT_FRAMES_FILE, save_copy, teacher_frames, train_student
+from piwsl.learning.student import STUDENT_FRAMES_FILE, save_copy, structure_key, teacher_frames, train_student
+from piwsl.learning.student_labels import judge_student, label_dynamics
 from piwsl.learning.teacher import Teachers, errors_on, train_teachers
-from piwsl.learning.verdict import milli, verdict_of
+from piwsl.learning.verdict import error_text, milli, verdict_of
 from piwsl.learning.verify import reference_for, verify_student
 from piwsl.runs.summary import now
 
@@ -75,7 +75,8 @@ class LearningJob:
     _labeled: list[Frame] = field(default_factory=list)
     _set_aside: list[Frame] = field(default_factory=list)
     _pool: list[Frame] = field(default_factory=list)
-    _own_dynamics: list[Frame] = field(default_factory=list)  # of the last student, if all its replicas survived
+    # Replicas of the last student, if all of them survived.
+    _own_dynamics: list[list[Frame]] = field(default_factory=list)
     _began: float = field(default_factory=time.perf_counter)
     _earlier: float = 0.0  # duration of earlier sessions, s
 
@@ -95,7 +96,7 @@ class LearningJob:
         models: list[Path] = [self.start.path] if self.start.path else []
         teachers: Teachers | None = None
         for number in range(1, self.settings.rounds + 1):
-            teachers = self._round(number, models, first if number == 1 else None, self.start.path is None)
+            teachers = self._round(number, models, first if number == 1 else None)
             models = teachers.models
             self._save()
         assert teachers is not None
@@ -103,7 +104,7 @@ class LearningJob:
         reference_frames = self._teacher_dynamics(teachers)
         self._save()
         self._student(teachers, reference_frames)
-        self._own_labels()
+        self._student_labels(teachers)
         self.summary.result, self.summary.finished = "completed", now()
         self.summary.verdict = verdict_of(self.summary)
         self._save()
@@ -122,8 +123,8 @@ class LearningJob:
 
     def _save(self) -> None:
         self.summary.wall_seconds = round(self._earlier + time.perf_counter() - self._began, 1)
-        self.summary.write(self.output)
         write_report(self.summary, self.settings, self.output)
+        self.summary.write(self.output)  # last, because a complete job does nothing more
 
     def _first_label(self, frame: Frame) -> Labeled | None:
         """Label the start structure, so that a method that fails is noticed before anything else is computed.
@@ -134,17 +135,16 @@ class LearningJob:
         if self.settings.labels.method == FILE_METHOD or not self.settings.labels.budget:
             return None
         LOGGER.info(f"labels    the start structure, with {self.settings.labels.method}")
-        try:
-            labeled = label_round([frame], self.settings.labels, self.output / "round-00", self.progress)
-        except DataError as error:
-            reason = str(error).partition("frame 0: ")[2] or str(error)
+        labeled = label_round([frame], self.settings.labels, self.output / "round-00", self.progress)
+        if not labeled[0].has_energy:
+            reason = labeled.notes[0].removeprefix("structure 0: ")
             raise DataError(
                 f"{self.settings.labels.method} fails on the start structure: {reason}: check the method and the "
                 "structure"
-            ) from None
+            )
         return checked_labels(labeled, None, self.settings.labels.energies_only)
 
-    def _round(self, number: int, models: list[Path], first: Labeled | None, from_scratch: bool) -> Teachers:
+    def _round(self, number: int, models: list[Path], first: Labeled | None) -> Teachers:
         """Run a round: explore, choose, label, train."""
         began = time.perf_counter()
         folder = self.output / f"round-{number:02d}"
@@ -163,23 +163,23 @@ class LearningJob:
             record.new_force_mae = errors_on(models, FrameSet(labeled.frames)).force_mae
         self._labeled += labeled.frames
         self._set_aside += labeled.set_aside
-        write_frames(FrameSet(self._labeled), self.output / LABELED_FILE, force=True)
-        if self._set_aside:
-            write_frames(FrameSet(self._set_aside), self.output / SET_ASIDE_FILE, force=True)
+        if number > len(self.summary.rounds):  # otherwise, the files contain labels of later rounds
+            write_frames(FrameSet(self._labeled), self.output / LABELED_FILE, force=True)
+            if self._set_aside:
+                write_frames(FrameSet(self._set_aside), self.output / SET_ASIDE_FILE, force=True)
         record.labels = len(self._labeled)
         minutes = self.settings.teacher_minutes(number)
         how = (
             "fitted by least squares to" if self.settings.labels.energies_only else f"{minutes:.3g} min of training on"
         )
         LOGGER.info(f"teachers  round {number}: {how} {record.labels} labels")
-        start = None if from_scratch else self.start.path
-        teachers = train_teachers(self._labeled, self.settings, start, minutes, folder, self.progress)
+        teachers = train_teachers(self._labeled, self.settings, self.start.path, minutes, folder, self.progress)
         errors = errors_on(teachers.models, teachers.held_back)
         record.energy_mae, record.force_mae = errors.energy_mae, errors.force_mae
         record.seconds = round(time.perf_counter() - began, 1)
         if number > len(self.summary.rounds):
             self.summary.rounds.append(record)
-        own = self.summary.own_labels
+        own = self.summary.student_labels
         self.summary.labels = sum(entry.chosen for entry in self.summary.rounds) + (own.bought if own else 0)
         self.summary.held_back = len(teachers.held_back)
         LOGGER.info(
@@ -191,7 +191,7 @@ class LearningJob:
     def _candidates(self, number: int, models: list[Path], count: int, record: RoundRecord) -> list[Frame]:
         """Return structures that could be labeled."""
         if not models:
-            return first_structures(self.structure, 10 * max(count, 1), self.settings.temperature, self.settings.seed)
+            return first_structures(self.structure, max(count, 1), self.settings.temperature, self.settings.seed)
         explored = self._explore(models[0], self.output / f"round-{number:02d}", number)
         warn_of_breaking(explored, self.settings.temperature)
         record.exploration = [one.survival for one in explored]
@@ -248,7 +248,7 @@ class LearningJob:
 
     def _student(self, teachers: Teachers, reference_frames: list[list[Frame]]) -> None:
         """Train and verify students until one is stable and faithful, and export the last."""
-        reference = reference_for(self.settings, self.name, reference_frames)
+        reference = reference_for(self.settings, self.structure, self.name, reference_frames)
         always: list[Frame] = [frame.without_labels() for frame in self._labeled]
         before: Path | None = None
         for number in range(1, self.settings.student.attempts + 1):
@@ -277,30 +277,22 @@ class LearningJob:
             "labels": LABELED_FILE,
         }
 
-    def _own_labels(self) -> None:
+    def _student_labels(self, teachers: Teachers) -> None:
         """Label frames of the dynamics of a stable student, and record its errors on them."""
-        count = self.settings.own_labels
-        if not count or not self._own_dynamics:
+        labels, bought = self.settings.labels, sum(entry.chosen for entry in self.summary.rounds)
+        count = min(self.settings.student_labels, labels.budget - bought)
+        if count <= 0 or not self._own_dynamics:
             return
-        LOGGER.info(f"labels    {count} structures of the student's dynamics, with {self.settings.labels.method}")
-        record, labeled = label_own_dynamics(
-            self.output / STUDENT_FILE,
-            self._own_dynamics,
-            count,
-            self.settings.labels,
-            self.output / OWN_LABELS_FOLDER,
-            self.progress,
-        )
+        LOGGER.info(f"labels    {count} structures of the student's dynamics, with {labels.method}")
+        labeled = label_dynamics(self._own_dynamics, count, labels, self.output / STUDENT_LABELS_FOLDER, self.progress)
+        record = judge_student(self.output / STUDENT_FILE, labeled, teachers.held_back, labels.energies_only)
         for reason in record.failed:
             LOGGER.warning(f"no label: {reason}")
-        write_frames(FrameSet(self._labeled + labeled), self.output / LABELED_FILE, force=True)
-        if self.summary.own_labels is None:
-            self.summary.labels += record.bought
-        self.summary.own_labels = record
-        LOGGER.info(
-            f"student   {milli(record.energy_mae)} meV, {milli(record.force_mae)} meV/A on {record.labels} labels in "
-            "its own dynamics"
-        )
+        usable = [frame for frame in labeled if is_labeled(frame, labels.energies_only)]
+        write_frames(FrameSet([*self._labeled, *usable]), self.output / LABELED_FILE, force=True)
+        self.summary.labels = bought + record.bought
+        self.summary.student_labels = record
+        LOGGER.info(f"student   {error_text(record)} on {record.labels} labels in its own dynamics")
 
     def _student_folder(self, number: int) -> Path:
         folder = self.output / f"student-{number:02d}"
@@ -316,8 +308,10 @@ class LearningJob:
         if data.is_file():
             frames = read_frames(data)
         else:
+            known = {structure_key(frame) for frame in teachers.held_back}
+            pool, kept = ([one for one in some if structure_key(one) not in known] for some in (self._pool, always))
             frames = teacher_frames(
-                self._pool, always, teachers.models, self.settings.student.frames, self.settings.seed + number
+                pool, kept, teachers.models, self.settings.student.frames, self.settings.seed + number
             )
         minutes = self.settings.student_minutes(number)
         record.frames = len(frames)
@@ -365,7 +359,7 @@ class LearningJob:
         self._pool += harvested.frames[:: max(1, len(harvested.frames) // 500)]
         LOGGER.info(f"student   attempt {number}: {checked.survival.text()}")
         if checked.survival.complete:
-            self._own_dynamics = harvested.frames
+            self._own_dynamics = harvested.replicas
             found += self._compare(record, model, teachers, harvested.frames)
         return found + harvested.endings
 

@@ -1,6 +1,6 @@
 """Labels of a learning job: one labeling job for each round, checks of the labels, and all labels together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.labeling.label import executor
-from piwsl.data.labeling.structures import label_frames
+from piwsl.data.labeling.structures import LabeledFrames, NothingLabeledError, label_frames, labeled_before
 from piwsl.data.read import read_frames
 from piwsl.data.write import write_frames
 from piwsl.errors import ConfigError, DataError
@@ -58,33 +58,45 @@ class Labeled:
 def label_round(
     frames: Sequence[Frame], settings: LabelSettings, folder: Path, progress: bool | None = None
 ) -> FrameSet:
-    """Label the structures of a round, or continue after an interruption. No structure is labeled twice.
+    """Label the structures of a round, or continue after an interruption.
+
+    No structure is labeled twice. Structures that failed are not tried again, unless all of them did.
 
     Returns:
         The frames in order. A frame whose calculation failed has no labels; the notes give the reasons.
 
     Raises:
         LabelsMissingError: The user must label the structures, and has not done so.
-        DataError: No structure could be labeled, or the labels of the user do not fit the structures.
+        DataError: The labels of the user do not fit the structures, or the method returns no forces.
     """
     if settings.method == FILE_METHOD:
         return _labels_of_user(frames, folder, settings.energies_only)
-    with counting(progress, "labels") as report:
-        done = label_frames(
-            FrameSet(list(frames)),
-            settings.method,
-            folder / "labels",
-            settings.options,
-            executor(settings.workers if settings.scheduler is None else None, settings.scheduler),
-            report,
-        )
-    notes = tuple(f"structure {index}: {reason}" for index, reason in done.failures.items())
+    try:
+        done = labeled_before(folder / "labels") or _compute(frames, settings, folder / "labels", progress)
+    except NothingLabeledError as error:
+        return FrameSet([frame.without_labels() for frame in frames], notes=_notes(error.failures))
     labeled = list(read_frames(done.file))
     if settings.energies_only:
         labeled = [_energy_of(frame) for frame in labeled]
     elif not any(frame.has_forces for frame in labeled) and any(frame.has_energy for frame in labeled):
         raise DataError(f"{settings.method} returns energies without forces: set labels.energies_only: true")
-    return FrameSet(labeled, done.file, notes)
+    return FrameSet(labeled, done.file, _notes(done.failures))
+
+
+def _compute(frames: Sequence[Frame], settings: LabelSettings, output: Path, progress: bool | None) -> LabeledFrames:
+    with counting(progress, "labels") as report:
+        return label_frames(
+            FrameSet(list(frames)),
+            settings.method,
+            output,
+            settings.options,
+            executor(settings.workers if settings.scheduler is None else None, settings.scheduler),
+            report,
+        )
+
+
+def _notes(failures: Mapping[int, str]) -> tuple[str, ...]:
+    return tuple(f"structure {index}: {reason}" for index, reason in failures.items())
 
 
 def _energy_of(frame: Frame) -> Frame:
@@ -100,7 +112,8 @@ def is_labeled(frame: Frame, energies_only: bool) -> bool:
 def _labels_of_user(frames: Sequence[Frame], folder: Path, energies_only: bool) -> FrameSet:
     structures, expected = folder / TO_LABEL_FILE, folder / USER_LABELS_FILE
     if not expected.is_file():
-        write_frames(FrameSet(list(frames)), structures, force=True)
+        if not structures.is_file():  # the user may have added labels to it
+            write_frames(FrameSet(list(frames)), structures)
         raise LabelsMissingError(structures, expected)
     labeled = read_frames(expected)
     if len(labeled) != len(frames):
@@ -111,6 +124,12 @@ def _labels_of_user(frames: Sequence[Frame], folder: Path, energies_only: bool) 
             raise DataError(
                 f"{expected}: frame {index} is not the structure of {structures}: keep the order and the positions"
             )
+        if (given.states_charge and given.charge_spin != frame.charge_spin) or _other_cell(frame, given):
+            raise DataError(
+                f"{expected}: frame {index} states another charge, spin or cell than {structures}: label the structure "
+                "as it is there"
+            )
+    labeled = FrameSet([_with_labels_of(*both) for both in zip(frames, labeled, strict=True)], labeled.source)
     what = "no energy" if energies_only else "no energy or forces"
     missing = tuple(
         f"structure {index}: {what} in {expected.name}"
@@ -123,6 +142,16 @@ def _labels_of_user(frames: Sequence[Frame], folder: Path, energies_only: bool) 
         )
         raise DataError(f"{expected}: no frame has {needed}")
     return FrameSet([_energy_of(frame) if energies_only else frame for frame in labeled], expected, missing)
+
+
+def _other_cell(frame: Frame, given: Frame) -> bool:
+    """Whether the user's frame has another cell. A program for molecules may leave out the cell."""
+    return any(given.pbc) and (given.pbc != frame.pbc or not np.allclose(given.cell, frame.cell, atol=_SAME))
+
+
+def _with_labels_of(frame: Frame, given: Frame) -> Frame:
+    """Return the requested structure, with its charge and cell, and the labels of the user."""
+    return replace(frame, energy=given.energy, forces=given.forces, stress=given.stress, labels_from=given.labels_from)
 
 
 def checked_labels(labeled: FrameSet, predicted: np.ndarray | None, energies_only: bool = False) -> Labeled:

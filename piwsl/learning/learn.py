@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.io import write
 
@@ -19,6 +20,7 @@ from piwsl.errors import ConfigError, RunDirectoryError, public
 from piwsl.learning.directory import (
     CONFIG_FILE,
     EXPORTED_FILE,
+    GIVEN_FILE,
     LABELED_FILE,
     LEARNING,
     REPORT_FILE,
@@ -29,7 +31,7 @@ from piwsl.learning.directory import (
     check_same_settings,
     store_settings,
 )
-from piwsl.learning.inputs import check_budget, check_method, given_settings, given_structure
+from piwsl.learning.inputs import check_budget, check_method, check_reference, given_settings, given_structure
 from piwsl.learning.job import LearningJob
 from piwsl.learning.labels import LabelsMissingError
 from piwsl.learning.report import write_report
@@ -43,6 +45,7 @@ from piwsl.runs.files import atomic_path, writing
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.scratch import scratch_directory
 from piwsl.runs.summary import SUMMARY_FILE, provenance
+from piwsl.structures.bonds import bonded_pairs
 
 LOGGER = logging.getLogger(__name__)
 _PROGRAMS = ("torch", "numpy", "ase", "tblite", "pyscf")
@@ -185,8 +188,11 @@ def learn(
     path = Path(output) if output is not None else Path("runs") / f"learn-{name}"
     directory = RunDirectory(path, LEARNING)
     _check_directory(directory, settings, force)
+    if force:
+        _check_inputs_remain(settings, path)
     check_budget(settings)
     check_method(settings)
+    check_reference(settings)
     with process_settings():
         directory.create()
         with directory.lock():
@@ -208,19 +214,38 @@ def _check_directory(directory: RunDirectory, settings: LearnSettings, force: bo
         directory.check_free(force)
 
 
+def _check_inputs_remain(settings: LearnSettings, path: Path) -> None:
+    """Raise an error if a directory that will be replaced contains an input of the new job.
+
+    Raises:
+        RunDirectoryError: It does; the message names the file.
+    """
+    inputs = {
+        "labels.file": settings.labels.file,
+        "teacher.init_from": Path(settings.teacher.init_from),
+        "verify.reference": settings.verify.reference,
+    }
+    for key, file in inputs.items():
+        if file is not None and file.exists() and path.resolve() in file.resolve().parents:
+            raise RunDirectoryError(
+                f"{path}: force=True would delete {file}, the {key} of the new job: choose another output=DIRECTORY"
+            )
+
+
 def _run(
     atoms: Atoms, name: str, settings: LearnSettings, path: Path, directory: RunDirectory, progress: bool | None
 ) -> LearnResult:
     with directory.log():
         start = _start(settings, atoms, path)
         if not (path / START_FILE).is_file():
+            given = atoms
             if start.path is not None:
                 atoms, text = minimized(atoms, start.path)
                 LOGGER.info(f"start     {text}")
             store_settings(settings, path)  # from here on, the directory holds a job
-            with writing(path / START_FILE), atomic_path(path / START_FILE) as temporary:
-                write(temporary, atoms, format="extxyz")
-        elif not _is_same(atoms, load_structure(path / START_FILE)):
+            _store(given, path / GIVEN_FILE)
+            _store(atoms, path / START_FILE)
+        elif not _is_same(atoms, load_structure(path / GIVEN_FILE)):
             raise RunDirectoryError(f"{path}: holds the job of another structure: choose another output=DIRECTORY")
         atoms = load_structure(path / START_FILE)
         store_settings(settings, path)  # those that may change have new values
@@ -236,15 +261,15 @@ def _run(
             job.run()
         except LabelsMissingError as missing:
             summary.waiting_for = str(missing.structures.relative_to(path))
-            summary.write(path)
             write_report(summary, settings, path)
+            summary.write(path)
             LOGGER.info(
                 f"waiting   label the structures in {missing.structures} with "
                 f"{'energies' if settings.labels.energies_only else 'energies and forces'}, write them in the same "
-                f"order to {missing.expected}, and repeat the command"
+                f"order to {missing.expected}, and repeat the command (without force=True)"
             )
         except KeyboardInterrupt:
-            LOGGER.warning(f"interrupted: repeat the command to continue {path}")
+            LOGGER.warning(f"interrupted: repeat the command (without force=True) to continue {path}")
             raise
         return LearnResult(path, summary)
 
@@ -254,8 +279,17 @@ def _completed(path: Path) -> LearnSummary | None:
     return summary if summary is not None and summary.result == "completed" else None
 
 
+def _store(atoms: Atoms, path: Path) -> None:
+    with writing(path), atomic_path(path) as temporary:
+        write(temporary, atoms, format="extxyz")
+
+
 def _is_same(atoms: Atoms, other: Atoms) -> bool:
-    return list(atoms.numbers) == list(other.numbers)
+    """Whether two structures are the same molecule or crystal, with the same charge, in any conformation."""
+    same_cell = np.array_equal(atoms.pbc, other.pbc) and np.allclose(atoms.cell, other.cell, atol=1e-3)
+    if list(atoms.numbers) != list(other.numbers) or not same_cell or charge_of(atoms) != charge_of(other):
+        return False
+    return bool(atoms.pbc.any()) or np.array_equal(bonded_pairs(atoms), bonded_pairs(other))
 
 
 def _summary(
@@ -309,6 +343,7 @@ def plan_learning(
     atoms = given_structure(structure, system, smiles, settings)
     check_budget(settings)
     check_method(settings)
+    check_reference(settings)
     with scratch_directory("learn") as folder:
         start = _start(settings, atoms, folder)
     explore, verify = settings.explore, settings.verify
@@ -317,8 +352,8 @@ def plan_learning(
     members = settings.teacher_members(start.path is not None)
     rounds = range(1, settings.rounds + 1)
     labels = " + ".join(str(settings.labels_of(number)) for number in rounds)
-    if settings.own_labels:
-        labels += f" in rounds, {settings.own_labels} in the dynamics of the student"
+    if settings.student_labels:
+        labels += f" in rounds, {settings.student_labels} in the dynamics of the student"
     minutes = ", ".join(f"{settings.teacher_minutes(number):.3g}" for number in rounds)
     total = verify.replicas * verify.picoseconds
     stated = charge_of(atoms)

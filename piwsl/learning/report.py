@@ -16,8 +16,8 @@ from piwsl.analysis.report.style import NARROW, WIDE, Layout, Palette, Plot, dre
 from piwsl.learning.directory import (
     REPORT_FILE,
     LearnSummary,
-    OwnLabelsRecord,
     RoundRecord,
+    StudentLabelsRecord,
     StudentRecord,
     SurvivalRecord,
 )
@@ -50,7 +50,7 @@ def render_report(summary: LearnSummary, settings: LearnSettings, name: str) -> 
     """
     done = summary.result == "completed"
     last = summary.students[-1] if summary.students else None
-    kind, own = _kind(settings), summary.own_labels
+    kind, own = _kind(settings), summary.student_labels
     return _template().render(
         summary=summary,
         settings=settings,
@@ -73,10 +73,10 @@ def render_report(summary: LearnSummary, settings: LearnSettings, name: str) -> 
         student_titles=[title for title, _ in _cells_of_student(StudentRecord(number=1), kind)],
         rounds=[(record.number, _cells_of_round(record, kind)) for record in summary.rounds],
         failed=[text for record in summary.rounds for text in record.failed] + (own.failed if own else []),
-        own_labels=_own_labels(own),
+        student_labels=_student_labels(own),
         students=[(record.number, _cells_of_student(record, kind)) for record in summary.students],
         analyses=[(record.number, record.analysis) for record in summary.students if record.analysis],
-        command=f"piwsl md --structure {name}/start.extxyz --model {name}/student_openmm.pt" if done else None,
+        command=f"piwsl md --structure {name}/start.extxyz --model {name}/student.pt" if done else None,
         made=_made(summary, settings),
         version=__version__,
     )
@@ -103,8 +103,8 @@ def _headline(summary: LearnSummary) -> str:
         return f"{verdict[:1].upper()}{verdict[1:]}."
     if summary.waiting_for:
         return f"Waiting for the labels of {summary.waiting_for}."
-    done = f"{len(summary.rounds)} rounds" if not summary.students else f"{len(summary.students)} students"
-    return f"The job is running, or was interrupted: {done} finished."
+    count, what = (len(summary.students), "student") if summary.students else (len(summary.rounds), "round")
+    return f"The job is running, or was interrupted: {count} {what}{'' if count == 1 else 's'} finished."
 
 
 def _highlights(summary: LearnSummary, settings: LearnSettings) -> list[tuple[str, str, str]]:
@@ -116,7 +116,7 @@ def _highlights(summary: LearnSummary, settings: LearnSettings) -> list[tuple[st
         rows.append((error, f"{kind} error, teachers", held_back))
     if summary.students:
         last = summary.students[-1]
-        own = summary.own_labels
+        own = summary.student_labels if summary.student_labels and summary.student_labels.labels else None
         where = f"{own.labels} labels in its dynamics" if own else held_back
         if error := _error(own or last, kind):
             rows.append((error, f"{kind} error, student", where))
@@ -135,21 +135,21 @@ def _kind(settings: LearnSettings) -> Kind:
     return "energy" if settings.labels.energies_only else "force"
 
 
-def _error(record: RoundRecord | StudentRecord | OwnLabelsRecord, kind: Kind) -> str:
+def _error(record: RoundRecord | StudentRecord | StudentLabelsRecord, kind: Kind) -> str:
     """Return the error of this kind on labels."""
     if kind == "force":
         return _force(record.force_mae)
     return "" if record.energy_mae is None else f"{MILLI * record.energy_mae:.1f} meV"
 
 
-def _own_labels(record: OwnLabelsRecord | None) -> str:
+def _student_labels(record: StudentLabelsRecord | None) -> str:
     """Return a sentence about the errors in the dynamics of the student."""
-    if record is None:
+    if record is None or not record.labels:
         return ""
     errors = " and ".join(filter(None, [_error(record, "energy"), _force(record.force_mae)]))
     return (
-        f"On {record.labels} labels of the reference method, evenly spaced over the last dynamics of the student, the "
-        f"MAE is {errors}."
+        f"On {record.labels} labels of the reference method, from different replicas and times of the last dynamics of "
+        f"the student, the MAE is {errors}."
     )
 
 
@@ -222,7 +222,7 @@ def _plots(summary: LearnSummary, kind: Kind) -> list[Plot]:
             )
         )
     last = summary.students[-1] if summary.students else None
-    own = summary.own_labels.force_mae_by_atom if summary.own_labels else {}
+    own = summary.student_labels.force_mae_by_atom if summary.student_labels else {}
     if last is not None and last.own_force_mae_by_atom:
         plots.append(
             Plot(
@@ -309,7 +309,8 @@ def _draw_differences(record: StudentRecord, own: dict[str, float], layout: Layo
     if own:
         labels = [MILLI * own.get(name, np.nan) for name in names]
         axes.bar(places + offset, labels, width, color=palette.third, label="reference method")
-        axes.legend(frameon=False)
+        axes.set_ylim(top=1.25 * axes.get_ylim()[1])  # room for the legend
+        axes.legend(frameon=False, ncols=2, loc="upper left")
     if record.largest_own_force_mae is not None:
         axes.axhline(MILLI * record.largest_own_force_mae, color=palette.alert, linestyle="--", linewidth=1)
     step = 1 if layout.is_wide or len(names) <= 24 else 2  # labels must not overlap

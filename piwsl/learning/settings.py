@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,7 @@ from piwsl.training.data_config import Section
 
 FILE_METHOD = "file"  # structures are written to a file, and the user provides their labels
 AUTOMATIC, SCRATCH = "auto", "scratch"
+FEWEST_LABELS = 10  # of a first model
 NO_START = "set teacher.init_from to a trained file, or label forces as well"
 
 
@@ -27,11 +28,11 @@ class LabelSettings(Section):
     budget: int = Field(100, ge=0, le=100_000, description="largest number of labels to compute")
     rounds: int = Field(3, ge=1, le=100, description="rounds of labeling, training and exploration")
     first_share: float = Field(0.5, gt=0, le=1, description="fraction of the budget that the first round uses")
-    own_share: float = Field(
+    student_share: float = Field(
         0.1,
         ge=0,
         lt=1,
-        description="fraction of the budget for frames of the student's own dynamics, which measure its errors there",
+        description="fraction of the budget for frames of the student's dynamics, which measure its errors there",
     )
     file: Path | None = Field(None, description="labeled frames that exist already; they do not count in the budget")
     units: str | None = Field(None, description="units of this file, if it states none")
@@ -60,7 +61,7 @@ class TeacherSettings(Section):
 class ExploreSettings(Section):
     """Section `explore`: the dynamics in which structures to label are found."""
 
-    temperature_factors: tuple[float, ...] = Field(
+    temperature_factors: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field(
         (1.0, 1.4, 2.0), min_length=1, description="temperatures of the dynamics, as multiples of the target"
     )
     replicas: int = Field(4, ge=1, le=10_000, description="replicas at each temperature")
@@ -146,14 +147,15 @@ class LearnSettings(Section):
 
     @property
     def rounds(self) -> int:
-        """Number of rounds; 1 without labels to compute."""
-        return self.labels.rounds if self.labels.budget else 1
+        """Number of rounds; 1 if the first uses the whole budget, or without labels to compute."""
+        return self.labels.rounds if self._first_labels < self.labels.budget else 1
 
     @property
-    def own_labels(self) -> int:
-        """Number of labels in the dynamics of the student. They reduce only the rounds after the first."""
-        wanted = round(self.labels.own_share * self.labels.budget)
-        return wanted if self.rounds == 1 else min(wanted, self.labels.budget - self._first_labels)
+    def student_labels(self) -> int:
+        """Number of labels in the dynamics of the student. They leave enough labels for a first model."""
+        budget = self.labels.budget
+        first = self._first_labels if self.rounds > 1 else FEWEST_LABELS if self.labels.file is None else 0
+        return max(0, min(round(self.labels.student_share * budget), budget - first))
 
     @property
     def _first_labels(self) -> int:
@@ -161,7 +163,7 @@ class LearnSettings(Section):
 
     def labels_of(self, number: int) -> int:
         """Return how many labels a round computes; rounds are counted from 1."""
-        budget, rounds, first = self.labels.budget - self.own_labels, self.rounds, self._first_labels
+        budget, rounds, first = self.labels.budget - self.student_labels, self.rounds, self._first_labels
         if rounds == 1:
             return budget
         if number == 1:

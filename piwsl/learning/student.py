@@ -18,6 +18,7 @@ from piwsl.runs.directory import RunDirectory
 from piwsl.training.directory import LAST, TRAINING_RUN
 from piwsl.training.run import TrainingResult, train
 from piwsl.training.walls import kind_of_walls
+from piwsl.typing import FloatArray
 
 # Frames with larger forces are broken structures, on which the teachers cannot be trusted.
 LARGEST_FORCE = 30.0  # eV/angstrom
@@ -26,6 +27,7 @@ _MOST_STEPS = 1_000_000  # the time ends training before
 _OPTIMIZER = {"batch_size": 10, "validation_interval": 250}
 _CONTINUED_RATE = 5e-4
 _FEWEST_FRAMES = 20
+_ROUNDED = 4  # decimals of positions
 
 
 def teacher_frames(
@@ -58,6 +60,12 @@ def teacher_frames(
             "the temperature, or raise labels.budget"
         )
     return FrameSet(physical)
+
+
+def structure_key(frame: Frame) -> bytes:
+    """Return the rounded positions of a frame, by which it is found again among frames with fewer digits."""
+    rounded: FloatArray = frame.positions.round(_ROUNDED) + 0.0  # no negative zeros
+    return rounded.tobytes()
 
 
 def train_student(

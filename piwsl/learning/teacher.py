@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.read import read_frames
 from piwsl.data.write import write_frames
 from piwsl.errors import ConfigError, DataError
 from piwsl.export.trained_file import ENSEMBLE_FILE
-from piwsl.learning.settings import LearnSettings
+from piwsl.learning.settings import FEWEST_LABELS, LearnSettings
 from piwsl.runs.config import merged
 from piwsl.training.committee import committee_errors
 from piwsl.training.config import GAUSS_NEWTON, load_config
@@ -23,7 +25,6 @@ from piwsl.training.start import start_file
 from piwsl.training.stored_split import stored_split
 from piwsl.training.walls import kind_of_walls
 
-FEWEST_LABELS = 10
 _HELD_BACK = 0.1  # fraction of the labels
 _FEWEST_HELD_BACK = 3
 # Fine-tuning: steps of a few frames at a low rate.
@@ -37,6 +38,7 @@ _ACE: dict[str, Any] = {
     "model": {"network": _NETWORK, "channels": 128, "layers": 2, "radial_size": 8},
     "optimizer": {**_FROM_SCRATCH["optimizer"], "learning_rate": 3e-3, "weight_decay": 0.01, "ema_decay": 0.99},
 }
+_DIGITS = 1e-5  # eV, angstrom
 _MOST_STEPS = 100_000  # a limit for tiny molecules; the time ends training before
 
 
@@ -103,7 +105,7 @@ def train_teachers(
         progress: Show a progress bar if members are trained one by one.
 
     Raises:
-        DataError: There are too few labels.
+        DataError: There are too few labels, or they are not those of the interrupted training.
         ConfigError: The settings of the training are invalid.
     """
     if len(frames) < FEWEST_LABELS:
@@ -114,6 +116,11 @@ def train_teachers(
     data, output = folder / "train.extxyz", folder / "teacher"
     if not data.is_file():
         write_frames(FrameSet(list(frames)), data)
+    elif not _same_labels(frames, read_frames(data)):
+        raise DataError(
+            f"the labels differ from those in {data}, on which the teachers of this round were trained: restore them, "
+            "or start a new job with the new labels as labels.file"
+        )
     members = settings.teacher_members(start is not None)
     alone = torch.cuda.is_available()
     workers = 1 if alone else min(members, os.cpu_count() or 1)
@@ -139,6 +146,17 @@ def train_teachers(
     assert split is not None
     return Teachers(
         [member.model for member in result.members], FrameSet([frames[index] for index in split.validation])
+    )
+
+
+def _same_labels(frames: Sequence[Frame], stored: FrameSet) -> bool:
+    """Whether frames are those of a file, which has fewer digits."""
+    return len(frames) == len(stored) and all(
+        np.array_equal(one.species, other.species)
+        and np.allclose(one.positions, other.positions, atol=_DIGITS)
+        and np.allclose(one.energy, other.energy, rtol=0, atol=_DIGITS, equal_nan=True)
+        and np.allclose(one.forces, other.forces, atol=_DIGITS, equal_nan=True)
+        for one, other in zip(frames, stored, strict=True)
     )
 
 

@@ -1,15 +1,17 @@
 """The verdict of a learning job: one sentence about its result."""
 
-from piwsl.learning.directory import LearnSummary, OwnLabelsRecord, StudentRecord
+from piwsl.learning.directory import LearnSummary, StudentLabelsRecord, StudentRecord
 
 
 def verdict_of(summary: LearnSummary) -> str:
     """Return one sentence about the result."""
     last = summary.students[-1]
     assert last.survival is not None
-    own = summary.own_labels
-    errors = f", {_error(last)} on {summary.held_back} held-back labels" if last.energy_mae is not None else ""
-    errors += f", {_error(own)} on {own.labels} labels in its own dynamics" if own else ""
+    own = summary.student_labels
+    errors = f", {error_text(last)} on {summary.held_back} held-back labels" if last.energy_mae is not None else ""
+    if own is not None:
+        measured = f"{error_text(own)} on {own.labels} labels" if own.labels else f"no label of {own.bought} succeeded"
+        errors += f", {measured} in its own dynamics"
     facts = f"{last.survival.text()}{errors}; {summary.labels_used} labels"
     if not last.stable:
         return f"not stable: {facts}: raise labels.budget or minutes"
@@ -19,12 +21,14 @@ def verdict_of(summary: LearnSummary) -> str:
             f"{milli(last.own_force_mae)} meV/A, and theirs from the labels by {milli(last.largest_own_force_mae)}: "
             "raise minutes"
         )
-    if own and own.exceeds(last):
+    if own and not own.labels:
+        return f"stable, but its errors in its own dynamics are unknown: {facts}"
+    if own and own.exceeds:
         return f"stable, but less accurate in its own dynamics: {facts}: raise labels.budget"
     return f"stable: {facts}"
 
 
-def _error(record: StudentRecord | OwnLabelsRecord) -> str:
+def error_text(record: StudentRecord | StudentLabelsRecord) -> str:
     """Return the error of the forces, or of the energies if labels have no forces."""
     energy = f"{milli(record.energy_mae)} meV"
     return energy if record.force_mae is None else f"{milli(record.force_mae)} meV/A"

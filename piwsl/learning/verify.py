@@ -86,17 +86,21 @@ def verify_student(
     return Checked(run, survival, drift, agreement)
 
 
-def reference_for(settings: LearnSettings, name: str, teacher_frames: list[list[Frame]]) -> Path | Reference | None:
+def reference_for(
+    settings: LearnSettings, structure: Atoms, name: str, teacher_frames: list[list[Frame]]
+) -> Path | Reference | None:
     """Return the reference of the verification.
 
     Args:
         settings: Settings of the job.
+        structure: Start structure.
         name: Name of the system.
         teacher_frames: Frames of each replica of the teachers at the target temperature.
     """
     if settings.verify.reference is not None:
         return settings.verify.reference
-    bundled = name in SYSTEMS and (settings.method or "").lower() == BUNDLED_LEVEL.lower()
+    bundled = name in SYSTEMS and list(SYSTEMS[name].structure.numbers) == list(structure.numbers)
+    bundled = bundled and (settings.method or "").lower() == BUNDLED_LEVEL.lower()
     if bundled and settings.temperature == _BUNDLED_TEMPERATURE:
         return bundled_reference(name)
     kept = [frame for frames in teacher_frames for frame in frames[int(_EQUILIBRATION * len(frames)) :]]

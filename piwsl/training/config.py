@@ -270,7 +270,12 @@ class TrainingConfig(Section):
     )
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="device")
     deterministic: bool = Field(False, description="allow only algorithms that return the same bits in every run")
-    threads: int | None = Field(None, ge=1, le=4096, description="CPU threads; empty: all")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="CPU threads; empty: the fastest number, measured during the run (all with `deterministic`)",
+    )
 
     @property
     def mixed_precision(self) -> bool:

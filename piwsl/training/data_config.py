@@ -72,7 +72,7 @@ class DataConfig(Section):
     validation: Count | None = Field(
         None,
         ge=1,
-        description="number of validation frames; empty: as many as for training, at most 2000 and 1/10 of all",
+        description="number of validation frames; empty: as many as for training, at least 100, at most 2000 and 1/10",
     )
     test: Count | None = Field(
         None,

@@ -42,6 +42,21 @@ def test_an_interrupted_run_is_not_a_survival_and_goes_on(tmp_path, number):
     assert (survival.survived, survival.picoseconds) == (2, 8.0)
 
 
+@pytest.mark.slow
+def test_a_run_that_was_killed_after_its_last_replica_broke_runs_again(tmp_path, caplog):
+    atoms = molecule("H2O")
+    model = springs_model(tmp_path / "springs.pt", atoms)
+    protocol = replica_protocol(LearnSettings(temperature=300.0), 20000.0, 0.5, 2, 5.0, 0)
+    output = tmp_path / "run"
+    first = survival_of(run_dynamics(atoms, model, protocol, output, "water", progress=False))
+    assert first.survived == 0
+    summary = MDRun.read(output).summary
+    summary.finished, summary.result = None, "interrupted"  # the kill came before the last summary
+    summary.write(output)
+    assert survival_of(run_dynamics(atoms, model, protocol, output, "water", progress=False)).times == first.times
+    assert "run again from its start" in caplog.text
+
+
 @pytest.mark.cluster
 def test_a_cluster_runs_the_same_replicas(tmp_path):
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")

@@ -1,5 +1,7 @@
 """Labels of a learning job: checks, failures, and labels of the user."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase.build import molecule
@@ -19,6 +21,22 @@ def water(place: float = 0.0, energy: float = np.nan, force: float | None = None
     atoms.positions += [place - atoms.positions[0, 0], 0, 0]
     forces = None if force is None else np.full((3, 3), force)
     return Frame.from_atoms(atoms, energy, forces)
+
+
+@pytest.mark.slow
+def test_failures_cost_no_second_label_unless_nothing_succeeded(tmp_path):
+    log = tmp_path / "log"
+    settings = LabelSettings(method=SPRINGS, options={"fail": [1], "log": str(log)})
+    for _ in range(2):
+        labeled = label_round([water(0), water(1)], settings, tmp_path / "some")
+        assert [frame.has_energy for frame in labeled] == [True, False]
+        assert labeled.notes[0].startswith("structure 1: ")
+    assert sorted(log.read_text().split()) == ["0", "1"]
+    for tries in (1, 2):
+        labeled = label_round([water(1)], settings, tmp_path / "none")
+        assert not labeled[0].has_energy
+        assert labeled.notes[0].startswith("structure 0: ")
+        assert log.read_text().split().count("1") == 1 + tries
 
 
 @pytest.mark.slow
@@ -54,8 +72,27 @@ def test_the_user_labels_a_file(tmp_path):
         label_round(frames, settings, tmp_path)
     written = read_frames(missing.value.structures)
     assert [frame.positions[0, 0] for frame in written] == pytest.approx([0, 1], abs=1e-6)
-    write_frames(FrameSet([water(0, -1.0, 0.1), water(1, -2.0, 0.1)]), missing.value.expected)
+    labeled = FrameSet([water(0, -1.0, 0.1), water(1, -2.0, 0.1)])
+    write_frames(labeled, missing.value.structures, force=True)
+    with pytest.raises(LabelsMissingError):
+        label_round(frames, settings, tmp_path)
+    assert read_frames(missing.value.structures)[1].has_energy  # labels in the wrong file are not lost
+    write_frames(labeled, missing.value.expected)
     assert [frame.energy for frame in label_round(frames, settings, tmp_path)] == [-1.0, -2.0]
+
+
+def test_charge_and_cell_are_those_of_the_requested_structures(tmp_path):
+    settings = LabelSettings(method="file")
+    asked = replace(water(0), charge=1.0, cell=9.0 * np.eye(3), pbc=(True, True, True))
+    expected = tmp_path / "labeled.extxyz"
+    write_frames(FrameSet([water(0, -1.0, 0.1)]), expected)
+    (labeled,) = label_round([asked], settings, tmp_path)
+    assert (labeled.charge, labeled.pbc, labeled.cell[0, 0]) == (1.0, (True, True, True), 9.0)
+    assert labeled.has_forces
+    for change in ({"charge": 0.0}, {"charge": 1.0, "cell": 8.0 * np.eye(3)}):
+        write_frames(FrameSet([replace(asked, energy=-1.0, **change)]), expected, force=True)
+        with pytest.raises(DataError, match=r"frame 0 states another charge, spin or cell than .*to_label"):
+            label_round([asked], settings, tmp_path)
 
 
 @pytest.mark.parametrize(

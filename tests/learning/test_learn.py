@@ -6,15 +6,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ase.build import molecule
 
 import piwsl
+from piwsl.data.frames import FrameSet
 from piwsl.data.read import read_frames
+from piwsl.data.write import write_frames
 from piwsl.errors import ConfigError, DataError, ModelFileError, RunDirectoryError
 from piwsl.learning.learn import LearnResult
+from piwsl.learning.settings import LearnSettings
+from piwsl.learning.teacher import train_teachers
+from tests.support.molecules import frame
 
 pytest.importorskip("tblite")
 
@@ -34,7 +40,7 @@ TINY = {
 def labeled_structures(directory: Path) -> list[str]:
     """Return the positions of every structure that was labeled, from the stores of the labeling jobs."""
     structures = []
-    stores = [*directory.glob("round-*/labels/labels.jsonl"), *directory.glob("own_labels/labels/labels.jsonl")]
+    stores = [*directory.glob("round-*/labels/labels.jsonl"), *directory.glob("student_labels/labels/labels.jsonl")]
     for store in sorted(stores):
         frames = read_frames(store.with_name("frames.xyz")) if store.with_name("frames.xyz").exists() else None
         for line in store.read_text().splitlines():
@@ -90,7 +96,7 @@ def test_the_job_uses_its_budget_and_writes_what_it_promises(result):
     assert summary.result == "completed"
     assert summary.labels == 24
     assert [record.labels for record in summary.rounds] == [12, 22]
-    assert summary.own_labels.labels == summary.own_labels.bought == 2
+    assert summary.student_labels.labels == summary.student_labels.bought == 2
     assert len(result.labeled) == 24
     assert all(frame.has_forces for frame in result.labeled)
     assert len(labeled_structures(result.directory)) == len(set(labeled_structures(result.directory))) == 24
@@ -100,7 +106,7 @@ def test_the_job_uses_its_budget_and_writes_what_it_promises(result):
     assert 0 < summary.students[-1].own_force_mae < 20
     own = result.labeled[22:]
     errors = piwsl.evaluate(result.student, piwsl.FrameSet(own)).errors
-    assert summary.own_labels.force_mae == pytest.approx(errors.force_mae, rel=1e-3)
+    assert summary.student_labels.force_mae == pytest.approx(errors.force_mae, rel=1e-3)
     assert f"{1e3 * errors.force_mae:.1f} meV/A on 2 labels in its own dynamics" in summary.verdict
     replicas = (result.directory / "student-01" / "replicas").glob("*/trajectory.extxyz")
     assert positions_of(own) <= set().union(*(positions_of(read_frames(path)) for path in replicas))
@@ -141,10 +147,46 @@ def test_other_settings_or_another_structure_are_refused(result):
     with pytest.raises(RunDirectoryError, match=r"other settings \(minutes: 0\.2 -> 3\.0\)"):
         piwsl.learn(molecule("H2O"), config=other, output=result.directory)
     more = {**TINY, "labels": {**TINY["labels"], "budget": 48}}
-    with pytest.raises(RunDirectoryError, match=r"to add labels, start a new job with labels=.*labeled\.extxyz$"):
+    with pytest.raises(RunDirectoryError, match=r"where labels=.*labeled\.extxyz reuses its labels"):
         piwsl.learn(molecule("H2O"), config=more, output=result.directory)
-    with pytest.raises(RunDirectoryError, match="the job of another structure"):
-        piwsl.learn(molecule("CH4"), config=TINY, output=result.directory)
+    charged, isomer = molecule("H2O"), molecule("H2O")
+    charged.info["charge"] = 1
+    isomer.positions[2] = isomer.positions[1] - [0, 0, 0.75]  # O-H-H
+    for other in (molecule("CH4"), charged, isomer):
+        with pytest.raises(RunDirectoryError, match="the job of another structure"):
+            piwsl.learn(other, config=TINY, output=result.directory)
+    turned = molecule("H2O")
+    turned.rotate(40, "x")
+    turned.positions[1] *= 1.02
+    assert piwsl.learn(turned, config=TINY, output=result.directory).summary == result.summary
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("key", "name"), [("labels.file", "labeled.extxyz"), ("teacher.init_from", "teacher.pt"), ("verify.reference", "x")]
+)
+def test_a_job_that_would_delete_its_own_input_is_refused(result, key, name):
+    (result.directory / "x").touch()
+    before = sorted(result.directory.rglob("*"))
+    with pytest.raises(RunDirectoryError, match=f"force=True would delete .*{name}, the {key} of the new job"):
+        piwsl.learn(
+            molecule("H2O"),
+            config=TINY,
+            options={key: str(result.directory / name)},
+            output=result.directory,
+            force=True,
+        )
+    assert sorted(result.directory.rglob("*")) == before
+    (result.directory / "x").unlink()
+
+
+def test_labels_that_change_after_a_training_are_noticed(tmp_path):
+    frames = [frame("H2O", seed=seed, labeled=True) for seed in range(12)]
+    write_frames(FrameSet(frames), tmp_path / "train.extxyz")
+    changed = [*frames[:11], replace(frames[11], energy=frames[11].energy + 0.001)]
+    for other in (frames[:11], changed):
+        with pytest.raises(DataError, match=r"the labels differ from those in .*train\.extxyz"):
+            train_teachers(other, LearnSettings(), None, 1.0, tmp_path)
 
 
 @pytest.mark.slow
@@ -167,7 +209,7 @@ def test_a_student_that_is_less_accurate_than_its_teachers_is_trained_further_an
     )
     assert second.own_force_mae > second.largest_own_force_mae == learned.summary.rounds[0].force_mae
     assert not learned.verified
-    assert learned.summary.verdict.startswith("stable, but less accurate than the teachers: 1 of 1 replicas whole")
+    assert learned.summary.verdict.startswith("stable, but less accurate than the teachers: 1 of 1 replicas intact")
     assert "stable, but less accurate" in learned.report.read_text().replace("Stable", "stable")
     assert 'class="verdict unstable"' in learned.report.read_text()
 

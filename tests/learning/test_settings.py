@@ -11,16 +11,27 @@ from piwsl.learning.settings import LearnSettings, load_learn_settings, template
 def test_the_rounds_use_the_whole_budget(budget, rounds):
     settings = load_learn_settings(None, [f"labels.budget={budget}", f"labels.rounds={rounds}"])
     counts = [settings.labels_of(number) for number in range(1, settings.rounds + 1)]
-    assert settings.own_labels == round(0.1 * budget)
-    assert sum(counts) == budget - settings.own_labels
+    assert settings.student_labels == round(0.1 * budget)
+    assert sum(counts) == budget - settings.student_labels
     assert counts[0] == (sum(counts) if rounds == 1 else round(0.5 * budget))
     assert max(counts[1:], default=0) - min(counts[1:], default=0) <= 1
 
 
-def test_labels_for_the_student_never_reduce_the_first_round():
-    settings = load_learn_settings(None, ["labels.budget=20", "labels.first_share=1", "labels.own_share=0.3"])
-    assert [settings.labels_of(number) for number in (1, 2, 3)] == [20, 0, 0]
-    assert settings.own_labels == 0
+@pytest.mark.parametrize(
+    ("budget", "options", "rounds", "student"),
+    [
+        (10, ["labels.rounds=1"], [10], 0),  # a first model needs ten
+        (11, ["labels.rounds=1", "labels.student_share=0.5"], [10], 1),
+        (11, ["labels.rounds=1", "labels.student_share=0.5", "labels.file=few.xyz"], [5], 6),
+        (40, ["labels.first_share=1"], [36], 4),  # no round without labels
+        (40, ["labels.first_share=0.9", "labels.student_share=0.3"], [36, 0, 0], 4),
+        (1, ["labels.file=few.xyz"], [1], 0),
+    ],
+)
+def test_labels_for_the_student_leave_the_first_model_its_own(budget, options, rounds, student):
+    settings = load_learn_settings(None, [f"labels.budget={budget}", *options])
+    assert [settings.labels_of(number) for number in range(1, settings.rounds + 1)] == rounds
+    assert settings.student_labels == student
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 5])
@@ -34,7 +45,7 @@ def test_the_trainings_use_the_whole_time(rounds, attempts):
 
 def test_without_labels_to_compute_there_is_one_round():
     settings = load_learn_settings(None, ["labels.budget=0", "labels.file=labels.xyz"])
-    assert (settings.rounds, settings.labels_of(1), settings.own_labels) == (1, 0, 0)
+    assert (settings.rounds, settings.labels_of(1), settings.student_labels) == (1, 0, 0)
 
 
 def test_the_template_contains_the_defaults():
@@ -50,6 +61,7 @@ def test_the_template_contains_the_defaults():
         ("teacher.training.optimizer.stepz=4", r"teacher\.training: .*optimizer\.stepz.*optimizer\.steps"),
         ("student.training.data.file=x", r"student\.training\.data: the job chooses the frames"),
         ("explore.temperature_factors=[]", "temperature_factors"),
+        ("explore.temperature_factors=[1, 0]", "temperature_factors"),
         ("minutes=-1", "minutes = -1"),
     ],
 )

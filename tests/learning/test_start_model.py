@@ -6,6 +6,7 @@ from ase.build import bulk, molecule
 
 import piwsl
 from piwsl.data.frames import FrameSet
+from piwsl.data.systems import named_system
 from piwsl.data.write import write_frames
 from piwsl.errors import ConfigError, ElementError
 from piwsl.learning.inputs import structure_of_labels
@@ -88,8 +89,11 @@ def test_labels_give_the_structure_and_need_no_method(tmp_path):
     assert settings.method is None
     # Labels of an unknown method are not compared with the bundled trajectory of another method.
     given = LearnSettings(labels={"file": tmp_path / "few.extxyz", "budget": 0})
-    assert reference_for(given, "aspirin", []) is None
-    assert reference_for(LearnSettings(), "aspirin", []) is not None
+    aspirin = named_system("aspirin").structure
+    assert reference_for(given, aspirin, "aspirin", []) is None
+    assert reference_for(LearnSettings(), aspirin, "aspirin", []) is not None
+    # A file named aspirin.xyz may contain anything.
+    assert reference_for(LearnSettings(), aspirin[::-1], "aspirin", []) is None
     found = structure_of_labels(settings.labels)
     assert np.allclose(found.positions, lowest.positions)
     write_frames(FrameSet([*waters, frame("CH4", labeled=True)]), tmp_path / "two.extxyz")

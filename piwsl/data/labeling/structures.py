@@ -23,7 +23,7 @@ from piwsl.runs.directory import RunDirectory
 from piwsl.runs.executors import Executor, LocalProcesses
 from piwsl.runs.files import sha256, write_text, writing
 from piwsl.runs.json_text import json_text
-from piwsl.runs.summary import RunSummary, now, provenance
+from piwsl.runs.summary import SUMMARY_FILE, RunSummary, now, provenance
 from piwsl.runs.untrusted import parse_json
 
 
@@ -161,6 +161,18 @@ def _entry_of(line: bytes) -> Any:
     return parse_json(text)
 
 
+class NothingLabeledError(DataError):
+    """No structure of a labeling job has labels.
+
+    Attributes:
+        failures: Reasons by the index of the structure.
+    """
+
+    def __init__(self, failures: Mapping[int, str]) -> None:
+        super().__init__(f"no frame could be labeled: frame 0: {failures.get(0, 'no reason is known')}")
+        self.failures = dict(sorted(failures.items()))
+
+
 STORE_FILE = "labels.jsonl"
 RESULT_FILE = "frames.xyz"
 _PROGRAMS = ("ase", "numpy", "tblite", "pyscf")
@@ -203,7 +215,7 @@ def label_frames(
 
     Raises:
         ConfigError: The method or an option is unknown.
-        DataError: No structure could be labeled.
+        NothingLabeledError: No structure could be labeled.
         RunDirectoryError: The directory contains another job.
     """
     reference_calculator(method, options)  # report mistakes before writing any file
@@ -218,11 +230,20 @@ def label_frames(
         started = time.perf_counter()
         _compute(frames, plan, store, where or LocalProcesses(), progress)
         if not len(store):
-            raise DataError(f"no frame could be labeled: frame 0: {store.failures.get(0, 'no reason is known')}")
+            raise NothingLabeledError(store.failures)
         file = output / RESULT_FILE
         write_frames(FrameSet(_Labeled(frames, store, labels_from(method)), file), file, force=True)
         _summary(plan, frames, store, file, started).write(output)
     return LabeledFrames(file, len(frames), dict(sorted(store.failures.items())))
+
+
+def labeled_before(output: Path) -> LabeledFrames | None:
+    """Return the result of a labeling job that came to its end; None if there is none."""
+    if not (output / SUMMARY_FILE).is_file():
+        return None
+    summary = LabelingSummary.read(output)
+    failures = {int(index): reason for index, reason in summary.failures.items()}
+    return LabeledFrames(output / RESULT_FILE, summary.labeled + len(failures), failures)
 
 
 def _compute(

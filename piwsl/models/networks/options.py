@@ -22,7 +22,7 @@ EquivariantActivation: TypeAlias = Annotated[
 Rings: TypeAlias = Annotated[int, Field(ge=3, le=64, description="rings of latitude around an edge")]
 Orders: TypeAlias = Annotated[int, Field(ge=1, le=8, description="largest order of the filters around an edge")]
 Chiral: TypeAlias = Annotated[
-    bool, Field(description="tell mirror images apart, as the published networks do; energies of both then differ")
+    bool, Field(description="distinguish mirror images, as the published networks do; energies of both then differ")
 ]
 
 
