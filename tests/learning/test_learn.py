@@ -20,6 +20,7 @@ from piwsl.errors import ConfigError, DataError, ModelFileError, RunDirectoryErr
 from piwsl.learning.learn import LearnResult
 from piwsl.learning.settings import LearnSettings
 from piwsl.learning.teacher import train_teachers
+from piwsl.training.stored_split import stored_split
 from tests.support.molecules import frame
 
 pytest.importorskip("tblite")
@@ -121,6 +122,17 @@ def test_the_job_uses_its_budget_and_writes_what_it_promises(result):
     assert summary.verdict[1:30] in page
     assert page.count("<svg") == 6
     assert "refresh" not in page
+
+
+@pytest.mark.slow
+def test_the_student_is_not_trained_on_held_back_structures(result):
+    folder = result.directory / "round-02"
+    labeled, split = read_frames(folder / "train.extxyz"), stored_split(folder / "teacher" / "seed-1" / "split.json")
+    held_back = positions_of(labeled.select(split.validation))
+    trained = positions_of(read_frames(result.directory / "student-01" / "frames.extxyz"))
+    assert len(held_back) == 3
+    assert not held_back & trained
+    assert positions_of(labeled) - held_back <= trained
 
 
 @pytest.mark.slow
