@@ -41,7 +41,7 @@ from piwsl.learning.start_model import StartModel
 from piwsl.learning.student import STUDENT_FRAMES_FILE, save_copy, structure_key, teacher_frames, train_student
 from piwsl.learning.student_labels import judge_student, label_dynamics
 from piwsl.learning.teacher import Teachers, errors_on, train_teachers
-from piwsl.learning.verdict import error_text, milli, verdict_of
+from piwsl.learning.verdict import errors_text, milli, verdict_of
 from piwsl.learning.verify import reference_for, verify_student
 from piwsl.runs.summary import now
 
@@ -182,10 +182,7 @@ class LearningJob:
         own = self.summary.student_labels
         self.summary.labels = sum(entry.chosen for entry in self.summary.rounds) + (own.bought if own else 0)
         self.summary.held_back = len(teachers.held_back)
-        LOGGER.info(
-            f"teachers  round {number}: {milli(errors.energy_mae)} meV, {milli(errors.force_mae)} meV/A on "
-            f"{len(teachers.held_back)} held-back labels"
-        )
+        LOGGER.info(f"teachers  round {number}: {errors_text(record)} on {len(teachers.held_back)} held-back labels")
         return teachers
 
     def _candidates(self, number: int, models: list[Path], count: int, record: RoundRecord) -> list[Frame]:
@@ -292,7 +289,7 @@ class LearningJob:
         write_frames(FrameSet([*self._labeled, *usable]), self.output / LABELED_FILE, force=True)
         self.summary.labels = bought + record.bought
         self.summary.student_labels = record
-        LOGGER.info(f"student   {error_text(record)} on {record.labels} labels in its own dynamics")
+        LOGGER.info(f"student   {errors_text(record)} on {record.labels} labels in its own dynamics")
 
     def _student_folder(self, number: int) -> Path:
         folder = self.output / f"student-{number:02d}"
@@ -320,10 +317,7 @@ class LearningJob:
         record.teacher_force_mae = result.validation.force_mae
         errors = errors_on([result.model], teachers.held_back)
         record.energy_mae, record.force_mae = errors.energy_mae, errors.force_mae
-        LOGGER.info(
-            f"student   attempt {number}: {milli(errors.energy_mae)} meV, {milli(errors.force_mae)} meV/A on the "
-            "held-back labels"
-        )
+        LOGGER.info(f"student   attempt {number}: {errors_text(record)} on the held-back labels")
         return result.model
 
     def _examine_student(

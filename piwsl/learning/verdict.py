@@ -1,6 +1,6 @@
 """The verdict of a learning job: one sentence about its result."""
 
-from piwsl.learning.directory import LearnSummary, StudentLabelsRecord, StudentRecord
+from piwsl.learning.directory import LearnSummary, RoundRecord, StudentLabelsRecord, StudentRecord
 
 
 def verdict_of(summary: LearnSummary) -> str:
@@ -32,6 +32,12 @@ def error_text(record: StudentRecord | StudentLabelsRecord) -> str:
     """Return the error of the forces, or of the energies if labels have no forces."""
     energy = f"{milli(record.energy_mae)} meV"
     return energy if record.force_mae is None else f"{milli(record.force_mae)} meV/A"
+
+
+def errors_text(record: RoundRecord | StudentRecord | StudentLabelsRecord) -> str:
+    """Return the errors of energies and, if labels have forces, of forces."""
+    forces = "" if record.force_mae is None else f", {milli(record.force_mae)} meV/A"
+    return f"{milli(record.energy_mae)} meV{forces}"
 
 
 def milli(value: float | None) -> str:
