@@ -1,5 +1,6 @@
 """The processes that race.py lets take turns: how each is started, asked and installed."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,13 +14,29 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SCHNETPACK = "schnetpack==2.1.1"
-REQUIREMENTS = HERE / "schnetpack-requirements.txt"
 # What piwsl.runs.process_settings asks of the GNU C library, for a program that does not ask itself.
 KEEP_FREED_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
     "MALLOC_TOP_PAD_": str(64 * 2**20),
 }
+
+
+class ContestantError(SystemExit):
+    """A contestant failed. A script that does not catch this ends with the message.
+
+    Attributes:
+        key: name of the contestant.
+        reason: what went wrong.
+    """
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"{key}: {reason}")
+        self.key, self.reason = key, reason
+
+
+class InstallationError(Exception):
+    """The environment of another program could not be created."""
 
 
 @dataclass(frozen=True)
@@ -63,28 +80,32 @@ class Runner:
         """Wait until it is ready; what it says of itself."""
         facts = self._answer()
         if facts["threads"] > self.threads:
-            sys.exit(f"{self.contestant.key}: {facts['threads']} threads, {self.threads} offered")
+            raise ContestantError(self.contestant.key, f"{facts['threads']} threads, {self.threads} offered")
         return facts
 
     def run(self, steps: int) -> dict[str, Any]:
         """Run steps; their seconds, CPU seconds, last loss and the peak memory so far."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"steps": steps}) + "\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # the missing answer is reported
+            self.process.stdin.write(json.dumps({"steps": steps}) + "\n")
+            self.process.stdin.flush()
         return self._answer()
 
     def stop(self) -> None:
         """End the process."""
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it may have ended by itself
+            self.process.stdin.close()
         self.process.wait()
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            sys.exit(f"{self.contestant.key}: ended with status {self.process.wait()}")
+            raise ContestantError(self.contestant.key, f"ended with status {self.process.wait()}")
         answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise ContestantError(self.contestant.key, str(answer["error"]))
         return answer
 
 
@@ -129,21 +150,63 @@ def schnetpack_python(cache: Path, torch: str | None) -> Path:
         cache: folder for the environment.
         torch: version of PyTorch; None: the one that piwsl uses.
     """
+    try:
+        return peer_python(SCHNETPACK, cache, torch)
+    except InstallationError as error:
+        sys.exit(str(error))
+
+
+def peer_python(package: str, cache: Path, torch: str | None = None) -> Path:
+    """Return the interpreter of an environment with another program, which the first call creates.
+
+    All environments with the same version of PyTorch share one installation of it. The program itself is installed
+    without dependencies: the file ``NAME-requirements.txt`` beside this script lists what it imports.
+
+    Args:
+        package: name and version, as in ``schnetpack==2.1.1``.
+        cache: folder for the environments.
+        torch: version of PyTorch; None: the one that piwsl uses.
+
+    Raises:
+        InstallationError: pip fails.
+    """
     torch = torch or version("torch").split("+")[0]
-    folder = cache / f"{SCHNETPACK.replace('==', '-')}-torch-{torch}"
+    requirements = HERE / f"{package.partition('==')[0]}-requirements.txt"
+    shared = _environment(cache / f"torch-{torch}", [[f"torch=={torch}"]])
+    installed = [[f"torch=={torch}", "--requirement", str(requirements)], ["--no-deps", package]]
+    recipe = requirements.read_text()
+    folder = cache / f"{package.replace('==', '-')}-torch-{torch}"
+    return _environment(folder, installed, recipe, shared)
+
+
+def _environment(folder: Path, installed: list[list[str]], recipe: str = "", shared: Path | None = None) -> Path:
+    """Return the interpreter of an environment, which also contains the packages of the environment ``shared``."""
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     done = folder / "installed.txt"  # written last: without it the environment is incomplete
-    recipe = f"{SCHNETPACK}\ntorch=={torch}\n{REQUIREMENTS.read_text()}"
-    if not (done.is_file() and done.read_text() == recipe):
-        print(f"installing {SCHNETPACK} with PyTorch {torch} in {folder}", file=sys.stderr, flush=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        install = [str(python), "-m", "pip", "install", "-qq"]
-        for command in (
-            [sys.executable, "-m", "venv", str(folder)],
-            [*install, f"torch=={torch}", "--requirement", str(REQUIREMENTS)],
-            [*install, "--no-deps", SCHNETPACK],
-        ):
-            if subprocess.run(command, check=False).returncode:
-                sys.exit(f"could not make the environment of SchNetPack: {' '.join(command)}")
-        done.write_text(recipe)
+    recipe = f"{sys.version}\n{installed}\n{shared}\n{recipe}"
+    if done.is_file() and done.read_text() == recipe:
+        return python
+    print(f"installing {installed[-1][-1]} in {folder}", file=sys.stderr, flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    _install([sys.executable, "-m", "venv", str(folder)])
+    if shared:
+        (_packages(python) / "shared.pth").write_text(f"{_packages(shared)}\n")
+    for arguments in installed:
+        _install([str(python), "-m", "pip", "install", "-qq", *arguments])
+    done.write_text(recipe)
     return python
+
+
+def _packages(python: Path) -> Path:
+    """Return the folder of the packages of an environment."""
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    return Path(subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True).stdout.strip())
+
+
+def _install(command: list[str]) -> None:
+    done = subprocess.run(command, check=False, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
+    sys.stderr.write(done.stderr)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.strip()] or [f"status {done.returncode}"]
+        reason = next((line for line in errors if line.startswith("ERROR")), errors[-1])
+        raise InstallationError(f"{' '.join(command)}: {reason}")

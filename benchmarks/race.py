@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from contestants import Contestant, Runner
+from contestants import Contestant, ContestantError, Runner
 
 WARM_UP = 3  # steps
 
@@ -38,7 +38,18 @@ def race(
     contestants: list[Contestant], threads: int, rounds: int, turn: float
 ) -> tuple[dict[str, Times], list[dict[str, Any]]]:
     """Let all take turns of about ``turn`` seconds; their times, and what each says of itself."""
-    runners = [Runner(contestant, threads) for contestant in contestants]
+    runners: list[Runner] = []
+    try:
+        for contestant in contestants:
+            runners.append(Runner(contestant, threads))
+        return take_turns(runners, rounds, turn)
+    finally:
+        for runner in runners:
+            runner.stop()
+
+
+def take_turns(runners: list[Runner], rounds: int, turn: float) -> tuple[dict[str, Times], list[dict[str, Any]]]:
+    """Return what `race` returns."""
     facts = [runner.wait() for runner in runners]
     steps = [max(2, round(turn * WARM_UP / runner.run(WARM_UP)["seconds"])) for runner in runners]
     times = {runner.contestant.key: Times() for runner in runners}
@@ -47,12 +58,10 @@ def race(
         for index in order:
             answer = runners[index].run(steps[index])
             if not math.isfinite(answer["loss"]):
-                sys.exit(f"{runners[index].contestant.key}: the loss is {answer['loss']}")
+                raise ContestantError(runners[index].contestant.key, f"the loss is {answer['loss']}")
             times[runners[index].contestant.key].add(answer, steps[index])
         if sys.stderr.isatty():
             print(f"\rround {number + 1} of {rounds}", end="\n" if number + 1 == rounds else "", file=sys.stderr)
-    for runner in runners:
-        runner.stop()
     return times, facts
 
 

@@ -58,7 +58,8 @@ def main() -> None:
         # (Asked for the energy, it would compute all once more.)
         return float(atoms.calc.results["forces"].sum())
 
-    serve(step, {"library": f"SchNetPack {spk.__version__}"})
+    parameters = sum(weight.numel() for weight in model.parameters())
+    serve(step, {"library": f"SchNetPack {spk.__version__}", "parameters": parameters})
 
 
 if __name__ == "__main__":
