@@ -102,7 +102,7 @@ class Comparison:
 
 def _mace(channels: int, degrees: int, l_max: int) -> tuple[dict[str, Any], dict[str, Any]]:
     hidden = "+".join(f"{channels}x{degree}{'eo'[degree % 2]}" for degree in range(degrees + 1))
-    ours = {"network": "mace", "channels": channels, "hidden_degrees": list(range(degrees + 1))}
+    ours = {"network": "mace", "elements": [1, 6, 8], "channels": channels, "hidden_degrees": list(range(degrees + 1))}
     return {"hidden": hidden, "l_max": l_max}, {**ours, "largest_degree": l_max, "correlations": [3, 3]}
 
 

@@ -22,5 +22,7 @@ def random_model(path: Path, frame: Frame, network: str = "painn", channels: int
     size = {"radial_size": 20} if network == "painn" else {}
     config = ModelConfig.model_validate({"network": network, "channels": channels, **size, **options})
     made = build_network(config)
-    save_trained(TrainedModel(config, REFERENCE_ENERGIES, 1.0, "float32", made.state_dict(), [frame]), path)
+    elements = config.options.get("elements", REFERENCE_ENERGIES)
+    energies = {number: energy for number, energy in REFERENCE_ENERGIES.items() if number in elements}
+    save_trained(TrainedModel(config, energies, 1.0, "float32", made.state_dict(), [frame]), path)
     return sum(weight.numel() for weight in made.parameters())
