@@ -7,9 +7,9 @@ float32 and a cutoff of 5 angstrom. The molecule is aspirin.
 A comparison consists of a model of another program and a model of piwsl. The architecture and its sizes are the same,
 except where the name of the comparison states "beside": there, piwsl has no such network, and the model of the other
 program is a yardstick of similar size. ANI has no counterpart. fairchem-core predicts forces with a force head, and so
-does its counterpart. piwsl adds its ZBL repulsion, as by default, except to MACE. Two differences remain: in
-TensorNet, the filters of piwsl are linear, while those of torchmd-net are small networks; in MACE, piwsl has weights for
-the linearly independent products only, 13 instead of 28 for each element and scalar.
+does its counterpart. piwsl adds its ZBL repulsion, as by default, except to MACE. Two differences remain. In
+TensorNet, the filters of piwsl are linear, while those of torchmd-net are small networks. In MACE, piwsl has weights
+for the linearly independent products only: 13 instead of 28 for each element and scalar.
 
     md     A step of Langevin dynamics at 10 K with a step of 0.1 fs. Other programs run as their calculators in ASE,
            also compiled where they offer it. piwsl runs its exported files, TorchScript and AOTInductor, in ASE and in
