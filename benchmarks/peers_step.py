@@ -154,7 +154,8 @@ class _NequIP:
         import lightning
         from nequip.scripts import compile as compiler
 
-        checkpoint, inputs = file.with_suffix(".ckpt"), file.with_suffix(".inputs.pt")
+        unfinished = file.with_name(f"unfinished-{os.getpid()}.nequip.pt2")
+        checkpoint, inputs = unfinished.with_suffix(".ckpt"), unfinished.with_suffix(".inputs.pt")
         trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
         trainer.strategy.connect(self.module)
         trainer.save_checkpoint(checkpoint)
@@ -163,8 +164,11 @@ class _NequIP:
         for key, value in self.data(boxed).items():
             example.register_buffer(key, value)
         torch.jit.script(example).save(str(inputs))
-        arguments = [str(checkpoint), str(file), "--mode=aotinductor", "--device=cpu", "--target=ase"]
+        arguments = [str(checkpoint), str(unfinished), "--mode=aotinductor", "--device=cpu", "--target=ase"]
         compiler.main([*arguments, f"--data-path={inputs}"])
+        unfinished.replace(file)
+        checkpoint.unlink()
+        inputs.unlink()
 
     def transforms(self) -> list[Callable[[Any], Any]]:
         from nequip.data import transforms

@@ -43,6 +43,10 @@ def race(
         for contestant in contestants:
             runners.append(Runner(contestant, threads))
         return take_turns(runners, rounds, turn)
+    except BaseException:
+        for runner in runners:
+            runner.process.kill()  # some may still be compiling
+        raise
     finally:
         for runner in runners:
             runner.stop()
