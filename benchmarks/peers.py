@@ -90,7 +90,7 @@ class Comparison:
     Attributes:
         name: heading in the table.
         peer: the other program, a key of `PACKAGES`.
-        theirs: arguments of its class in peers_step.py. SchNetPack has scripts of its own with this size.
+        theirs: arguments of its class in peers_models.py. SchNetPack has scripts of its own with this size.
         ours: section ``model`` of piwsl; None without a counterpart.
         theirs_in_training: other arguments for training.
     """
