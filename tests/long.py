@@ -80,6 +80,10 @@ LONG = {
         "test_a_mixed_system_lives_on_in_a_new_process[python-False-openmm]",
         "test_a_mixed_system_lives_on_in_a_new_process[python-True-openmm]",
     ),
+    "learning/test_dynamics.py": (
+        "test_a_cluster_runs_the_same_replicas",
+        "test_an_interrupted_run_is_not_a_survival_and_goes_on[SIGTERM]",
+    ),
     "md/replicas/test_distributed.py": ("test_a_killed_worker_loses_nothing",),
     "models/networks/test_harmonic_networks.py": ("test_the_laws_of_a_potential[*-sizes3-dtype3]",),
     "models/networks/test_tensor_networks.py": ("test_the_laws_of_a_potential[gaussian-dtype2-*]",),
