@@ -78,23 +78,23 @@ class FrameErrors:
     Attributes:
         energy: Mean absolute error of the energy, eV.
         force: Mean absolute error of the force components, eV/angstrom; None for labels without forces.
-        force_by_atom: Likewise for each atom (n,); empty for labels without forces.
+        forces: Mean absolute error of the force on each atom (n,) of each frame; empty for labels without forces.
     """
 
     energy: MeanError
     force: MeanError | None
-    force_by_atom: FloatArray
+    forces: list[FloatArray]
 
 
 def frame_errors(model: Path, frames: FrameSet) -> FrameErrors:
-    """Return the errors of a trained file on labeled frames of one structure."""
+    """Return the errors of a trained file on labeled frames, which may be of several structures."""
     predicted = predict_frames([model], frames)
     energy = MeanError.of(np.abs(predicted.energies - [frame.energy for frame in frames]))
     if not all(frame.has_forces for frame in frames):
-        return FrameErrors(energy, None, np.empty(0))
+        return FrameErrors(energy, None, [])
     pairs = zip(predicted.forces, frames, strict=True)
-    differences = np.stack([np.abs(forces - frame.forces).mean(1) for forces, frame in pairs])  # (frames, atoms)
-    return FrameErrors(energy, MeanError.of(differences.mean(1)), differences.mean(0))
+    differences: list[FloatArray] = [np.abs(forces - frame.forces).mean(1) for forces, frame in pairs]
+    return FrameErrors(energy, MeanError.of(np.array([one.mean() for one in differences])), differences)
 
 
 def judge_student(
@@ -119,7 +119,7 @@ def judge_student(
     compared = own.energy, elsewhere.energy
     if own.force is not None and elsewhere.force is not None:
         record.force_mae = own.force.value
-        record.force_mae_by_atom = by_atom(usable[0].atoms(), own.force_by_atom)
+        record.force_mae_by_atom = by_atom(usable[0].atoms(), np.mean(own.forces, axis=0))
         compared = own.force, elsewhere.force
     record.exceeds = compared[0].clearly_exceeds(compared[1])
     return record
