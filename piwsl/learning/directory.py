@@ -1,11 +1,8 @@
 """The directory of a learning job: names of its files, and the summary that records finished stages."""
 
-import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from piwsl.errors import RunDirectoryError
@@ -14,7 +11,6 @@ from piwsl.runs.config import to_yaml
 from piwsl.runs.directory import DirectoryKind
 from piwsl.runs.files import write_text
 from piwsl.runs.summary import SUMMARY_FILE, RunSummary
-from piwsl.typing import FloatArray
 
 CONFIG_FILE = "config.yaml"
 LOG_FILE = "learn.log"
@@ -46,8 +42,6 @@ LEARNING = DirectoryKind(
 )
 
 Number = Annotated[int, Field(ge=0)]
-_CLEARLY = 1.5
-_CERTAINLY = 2.0  # standard errors
 
 
 class _Record(BaseModel):
@@ -166,31 +160,6 @@ class StudentRecord(_Record):
     def verified(self) -> bool:
         """Whether the student is stable and faithful."""
         return self.stable and self.faithful
-
-
-@dataclass(frozen=True)
-class MeanError:
-    """Mean absolute error over frames.
-
-    Attributes:
-        value: Mean.
-        uncertainty: Standard error of the mean; infinite for a single frame.
-    """
-
-    value: float
-    uncertainty: float
-
-    @classmethod
-    def of(cls, errors: FloatArray) -> "MeanError":
-        """Return the mean of the errors of frames (S,)."""
-        count = len(errors)
-        spread = float(np.std(errors, ddof=1)) / math.sqrt(count) if count > 1 else math.inf
-        return cls(float(np.mean(errors)), spread)
-
-    def clearly_exceeds(self, other: "MeanError") -> bool:
-        """Whether the error is at least 1.5 times another one, and the difference at least two standard errors."""
-        uncertainty = math.hypot(self.uncertainty, other.uncertainty)
-        return self.value > max(_CLEARLY * other.value, other.value + _CERTAINLY * uncertainty)
 
 
 class StudentLabelsRecord(_Record):

@@ -11,7 +11,7 @@ from ase import Atoms
 from piwsl.data.labeling.calculators import reference_calculator
 from piwsl.data.read import read_frames
 from piwsl.data.systems import Structure, find_structure
-from piwsl.errors import ConfigError
+from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.learning.settings import FEWEST_LABELS, FILE_METHOD, LabelSettings, LearnSettings, load_learn_settings
 from piwsl.learning.smiles import structure_of_smiles
 from piwsl.training.inputs import yaml_text
@@ -61,6 +61,24 @@ def check_reference(settings: LearnSettings) -> None:
     reference = settings.verify.reference
     if reference is not None and not reference.exists():
         raise ConfigError(f"verify.reference: {reference}: no such file: check the path")
+
+
+def check_inputs_remain(settings: LearnSettings, path: Path) -> None:
+    """Raise an error if a directory that will be replaced contains an input of the new job.
+
+    Raises:
+        RunDirectoryError: It does; the message names the file.
+    """
+    inputs = {
+        "labels.file": settings.labels.file,
+        "teacher.init_from": Path(settings.teacher.init_from),
+        "verify.reference": settings.verify.reference,
+    }
+    for key, file in inputs.items():
+        if file is not None and file.exists() and path.resolve() in file.resolve().parents:
+            raise RunDirectoryError(
+                f"{path}: force=True would delete {file}, the {key} of the new job: choose another output=DIRECTORY"
+            )
 
 
 def given_structure(

@@ -38,7 +38,7 @@ from piwsl.learning.labels import Labeled, checked_labels, existing_labels, is_l
 from piwsl.learning.report import write_report
 from piwsl.learning.settings import FILE_METHOD, LearnSettings
 from piwsl.learning.start_model import StartModel
-from piwsl.learning.student import STUDENT_FRAMES_FILE, save_copy, structure_key, teacher_frames, train_student
+from piwsl.learning.student import STUDENT_FRAMES_FILE, save_copy, teacher_frames, train_student
 from piwsl.learning.student_labels import judge_student, label_dynamics
 from piwsl.learning.teacher import Teachers, errors_on, train_teachers
 from piwsl.learning.verdict import errors_text, milli, verdict_of
@@ -305,10 +305,13 @@ class LearningJob:
         if data.is_file():
             frames = read_frames(data)
         else:
-            known = {structure_key(frame) for frame in teachers.held_back}
-            pool, kept = ([one for one in some if structure_key(one) not in known] for some in (self._pool, always))
             frames = teacher_frames(
-                pool, kept, teachers.models, self.settings.student.frames, self.settings.seed + number
+                self._pool,
+                always,
+                teachers.held_back,
+                teachers.models,
+                self.settings.student.frames,
+                self.settings.seed + number,
             )
         minutes = self.settings.student_minutes(number)
         record.frames = len(frames)

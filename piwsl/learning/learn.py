@@ -31,7 +31,14 @@ from piwsl.learning.directory import (
     check_same_settings,
     store_settings,
 )
-from piwsl.learning.inputs import check_budget, check_method, check_reference, given_settings, given_structure
+from piwsl.learning.inputs import (
+    check_budget,
+    check_inputs_remain,
+    check_method,
+    check_reference,
+    given_settings,
+    given_structure,
+)
 from piwsl.learning.job import LearningJob
 from piwsl.learning.labels import LabelsMissingError
 from piwsl.learning.report import write_report
@@ -189,7 +196,7 @@ def learn(
     directory = RunDirectory(path, LEARNING)
     _check_directory(directory, settings, force)
     if force:
-        _check_inputs_remain(settings, path)
+        check_inputs_remain(settings, path)
     check_budget(settings)
     check_method(settings)
     check_reference(settings)
@@ -212,24 +219,6 @@ def _check_directory(directory: RunDirectory, settings: LearnSettings, force: bo
         check_same_settings(settings, load_learn_settings(directory.path / CONFIG_FILE), directory.path)
     else:
         directory.check_free(force)
-
-
-def _check_inputs_remain(settings: LearnSettings, path: Path) -> None:
-    """Raise an error if a directory that will be replaced contains an input of the new job.
-
-    Raises:
-        RunDirectoryError: It does; the message names the file.
-    """
-    inputs = {
-        "labels.file": settings.labels.file,
-        "teacher.init_from": Path(settings.teacher.init_from),
-        "verify.reference": settings.verify.reference,
-    }
-    for key, file in inputs.items():
-        if file is not None and file.exists() and path.resolve() in file.resolve().parents:
-            raise RunDirectoryError(
-                f"{path}: force=True would delete {file}, the {key} of the new job: choose another output=DIRECTORY"
-            )
 
 
 def _run(

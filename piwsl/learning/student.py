@@ -31,13 +31,19 @@ _ROUNDED = 4  # decimals of positions
 
 
 def teacher_frames(
-    frames: Sequence[Frame], always: Sequence[Frame], models: Sequence[Path], most: int, seed: int
+    frames: Sequence[Frame],
+    always: Sequence[Frame],
+    held_back: Sequence[Frame],
+    models: Sequence[Path],
+    most: int,
+    seed: int,
 ) -> FrameSet:
     """Return frames with the labels of the teachers.
 
     Args:
         frames: Frames of dynamics; some are chosen at random if there are too many.
         always: Further frames, which are always used.
+        held_back: Structures that are left out, because the errors of the student are measured on them.
         models: Trained files of the teachers.
         most: Largest number of frames.
         seed: Seed of the choice.
@@ -45,6 +51,8 @@ def teacher_frames(
     Raises:
         DataError: Too few physical frames remain.
     """
+    known = {_structure_key(frame) for frame in held_back}
+    frames, always = ([one for one in some if _structure_key(one) not in known] for some in (frames, always))
     room = max(0, most - len(always))
     if len(frames) > room:
         random = np.random.default_rng(np.random.SeedSequence([seed, 2]))
@@ -62,7 +70,7 @@ def teacher_frames(
     return FrameSet(physical)
 
 
-def structure_key(frame: Frame) -> bytes:
+def _structure_key(frame: Frame) -> bytes:
     """Return the rounded positions of a frame, by which it is found again among frames with fewer digits."""
     rounded: FloatArray = frame.positions.round(_ROUNDED) + 0.0  # no negative zeros
     return rounded.tobytes()

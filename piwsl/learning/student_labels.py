@@ -4,6 +4,7 @@ Held-back labels belong to dynamics of the teachers, who selected their weights 
 share is not found by a comparison with them. These labels decide nothing before, so that their errors are unbiased.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,15 @@ from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.read import read_frames
 from piwsl.data.write import write_frames
 from piwsl.learning.committee import predict_frames
-from piwsl.learning.directory import CHOSEN_FILE, MeanError, StudentLabelsRecord
+from piwsl.learning.directory import CHOSEN_FILE, StudentLabelsRecord
 from piwsl.learning.fidelity import by_atom
 from piwsl.learning.labels import is_labeled, label_round
 from piwsl.learning.settings import LabelSettings
 from piwsl.typing import FloatArray
 
 _EQUILIBRATION = 0.2  # fraction of each replica, which begins at the start structure
+_CLEARLY = 1.5
+_CERTAINLY = 2.0  # standard errors
 _GOLDEN = (np.sqrt(5) - 1) / 2
 
 
@@ -69,6 +72,31 @@ def label_dynamics(
         write_frames(FrameSet([frame.without_labels() for frame in spread_frames(replicas, count)]), path)
     chosen = list(read_frames(path))  # with the digits of the file, so that an interrupted job resumes
     return label_round(chosen, settings, folder, progress)
+
+
+@dataclass(frozen=True)
+class MeanError:
+    """Mean absolute error over frames.
+
+    Attributes:
+        value: Mean.
+        uncertainty: Standard error of the mean; infinite for a single frame.
+    """
+
+    value: float
+    uncertainty: float
+
+    @classmethod
+    def of(cls, errors: FloatArray) -> "MeanError":
+        """Return the mean of the errors of frames (S,)."""
+        count = len(errors)
+        spread = float(np.std(errors, ddof=1)) / math.sqrt(count) if count > 1 else math.inf
+        return cls(float(np.mean(errors)), spread)
+
+    def clearly_exceeds(self, other: "MeanError") -> bool:
+        """Whether the error is at least 1.5 times another one, and the difference at least two standard errors."""
+        uncertainty = math.hypot(self.uncertainty, other.uncertainty)
+        return self.value > max(_CLEARLY * other.value, other.value + _CERTAINLY * uncertainty)
 
 
 @dataclass(frozen=True)

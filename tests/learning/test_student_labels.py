@@ -10,7 +10,6 @@ from piwsl.data.read import read_frames
 from piwsl.interfaces.ase import PiwslCalculator
 from piwsl.learning.directory import (
     LearnSummary,
-    MeanError,
     RoundRecord,
     StudentLabelsRecord,
     StudentRecord,
@@ -19,7 +18,7 @@ from piwsl.learning.directory import (
 from piwsl.learning.labels import LabelsMissingError
 from piwsl.learning.report import render_report
 from piwsl.learning.settings import LabelSettings, LearnSettings
-from piwsl.learning.student_labels import judge_student, label_dynamics, spread_frames
+from piwsl.learning.student_labels import MeanError, judge_student, label_dynamics, spread_frames
 from piwsl.learning.verdict import verdict_of
 from tests.support.models_for_tests import trained_file
 from tests.support.molecules import frame
